@@ -1,0 +1,33 @@
+from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
+
+from .configuration_cola import COLAConfig
+from .modeling_cola import (
+    COLAForAudioClassification,
+    COLAForPreTraining,
+    COLAForPreTrainingOutput,
+    COLAModel,
+    COLAModelOutput,
+    COLAPreTrainedModel,
+)
+
+
+AutoConfig.register("cola", COLAConfig)
+AutoModel.register(COLAConfig, COLAModel)
+AutoModelForPreTraining.register(COLAConfig, COLAForPreTraining)
+AutoModelForAudioClassification.register(COLAConfig, COLAForAudioClassification)
+
+# With these, `save_pretrained` copies the code beside the weights, for `trust_remote_code=True`.
+COLAConfig.register_for_auto_class()
+COLAModel.register_for_auto_class("AutoModel")
+COLAForPreTraining.register_for_auto_class("AutoModelForPreTraining")
+COLAForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+
+__all__ = [
+    "COLAConfig",
+    "COLAForAudioClassification",
+    "COLAForPreTraining",
+    "COLAForPreTrainingOutput",
+    "COLAModel",
+    "COLAModelOutput",
+    "COLAPreTrainedModel",
+]

@@ -1,0 +1,121 @@
+"""COLA model configuration."""
+
+import math
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+# `save_pretrained` records only the class being saved; every class is in each checkpoint's code, so each is listed.
+AUTO_MAP = {
+    "AutoConfig": "configuration_cola.COLAConfig",
+    "AutoModel": "modeling_cola.COLAModel",
+    "AutoModelForPreTraining": "modeling_cola.COLAForPreTraining",
+    "AutoModelForAudioClassification": "modeling_cola.COLAForAudioClassification",
+}
+
+
+@strict
+class COLAConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`COLAModel`]. The defaults are the paper's model (Saeed, Grangier and Zeghidour 2020,
+    *Contrastive Learning of General-Purpose Audio Representations*, section 3).
+
+    Args:
+        encoder (`str`, *optional*, defaults to `"efficientnet_b0"`):
+            The encoder f: the name of any convolutional network of timm, or `"compact"` for the encoder of our own
+            that keeps time and frequency until the end ([`COLACompactEncoder`]).
+        encoder_kwargs (`dict`, *optional*):
+            Further arguments of `timm.create_model`. For `"efficientnet_b0"` the default is
+            `{"bn_eps": 1e-3, "bn_momentum": 0.01}`, the authors' (TensorFlow's) BatchNorm; else `{}`.
+        drop_path_rate (`float`, *optional*, defaults to 0.0):
+            Stochastic depth of a timm encoder.
+        pooling (`str`, *optional*):
+            How the encoder's last feature map becomes h: `"max"`, `"mean"` or `"mean_max"` (their sum), over time and
+            frequency for a timm encoder, over time for the compact one. Defaults to `"max"`, the paper's, for a timm
+            encoder and to `"mean_max"` for the compact one.
+        hidden_size (`int`, *optional*, defaults to 1280):
+            Size of h. Free for the compact encoder; a timm encoder sets it to its own number of features.
+        compact_channels (`int`, *optional*, defaults to 64):
+            Channels of each of the compact encoder's three convolutions.
+        compact_intermediate_size (`int`, *optional*, defaults to 1024):
+            Size of the compact encoder's first dense layer.
+        compact_dropout (`float`, *optional*, defaults to 0.3):
+            Dropout between the compact encoder's two dense layers.
+        num_mel_bins (`int`, *optional*, defaults to 64):
+            Mel bands of the input.
+        padding_value (`float`, *optional*, defaults to `log(1e-5)`):
+            The log-mel value of silence, which padded frames hold.
+        window_size (`int`, *optional*, defaults to 96):
+            Frames of one window (0.96 s), the length of a segment in pre-training.
+        window_hop (`int`, *optional*, defaults to 96):
+            Frames from one window to the next. 1 gives one vector per 10 ms.
+        window_chunk_size (`int`, *optional*, defaults to 256):
+            Windows encoded at once in evaluation mode, which bounds the memory of a long recording.
+        projection_size (`int`, *optional*, defaults to 512):
+            Size of z, the output of the projection head g.
+        similarity (`str`, *optional*, defaults to `"bilinear"`):
+            `"bilinear"`, z^T W z', or `"cosine"`, the cosine divided by `temperature` (paper, section 3 and table 4).
+        temperature (`float`, *optional*, defaults to 0.2):
+            Temperature of the cosine similarity.
+        bilinear_init_std (`float`, *optional*, defaults to 0.05):
+            Standard deviation of W at the start (Keras' `random_normal`, as in the authors' code).
+
+    Raises:
+        `huggingface_hub.errors.StrictDataclassError`: if a value is of the wrong type or out of its range; the message
+        names the argument.
+
+    Example:
+
+    ```python
+    >>> from modeling_cola import COLAConfig, COLAModel
+
+    >>> model = COLAModel(COLAConfig())  # the paper's encoder, random weights
+    >>> compact = COLAModel(COLAConfig(encoder="compact"))
+    ```"""
+
+    model_type = "cola"
+
+    encoder: str = "efficientnet_b0"
+    encoder_kwargs: dict[str, Any] | None = None
+    drop_path_rate: float | int = 0.0
+    pooling: Literal["max", "mean", "mean_max"] | None = None
+    hidden_size: int = 1280
+    compact_channels: int = 64
+    compact_intermediate_size: int = 1024
+    compact_dropout: float | int = 0.3
+    num_mel_bins: int = 64
+    padding_value: float | int = math.log(1e-5)
+    window_size: int = 96
+    window_hop: int = 96
+    window_chunk_size: int = 256
+    projection_size: int = 512
+    similarity: Literal["bilinear", "cosine"] = "bilinear"
+    temperature: float | int = 0.2
+    bilinear_init_std: float | int = 0.05
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.pooling is None:
+            self.pooling = "mean_max" if self.encoder == "compact" else "max"
+        if self.encoder_kwargs is None:
+            efficientnet = self.encoder == "efficientnet_b0"
+            self.encoder_kwargs = {"bn_eps": 1e-3, "bn_momentum": 0.01} if efficientnet else {}
+        kwargs["auto_map"] = AUTO_MAP | (kwargs.get("auto_map") or {})
+        super().__post_init__(**kwargs)
+
+    def validate_ranges(self) -> None:
+        """Called by `strict` after construction."""
+        for name in ("hidden_size", "num_mel_bins", "window_size", "window_hop", "window_chunk_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.temperature <= 0:
+            raise ValueError(f"`temperature` must be above 0, got {self.temperature}.")
+        if self.encoder == "compact" and min(self.window_size, self.num_mel_bins) < 8:
+            raise ValueError(
+                "The compact encoder halves time and frequency three times: `window_size` and `num_mel_bins` must be "
+                f"at least 8, got {self.window_size} and {self.num_mel_bins}."
+            )
+
+
+__all__ = ["COLAConfig"]

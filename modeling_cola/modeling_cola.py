@@ -1,0 +1,511 @@
+"""PyTorch COLA: an audio encoder, its contrastive pre-training and its classification head.
+
+Saeed, Grangier and Zeghidour 2020, *Contrastive Learning of General-Purpose Audio Representations*
+(https://arxiv.org/abs/2010.10915), cited below as "the paper".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import timm
+import torch
+import torch.distributed.nn.functional as distributed
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
+from transformers.utils import can_return_tuple
+
+from .configuration_cola import COLAConfig
+
+
+@dataclass
+class COLAModelOutput(ModelOutput):
+    """
+    Output of [`COLAModel`].
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_windows, hidden_size)`):
+            One vector h per window; zeros where `window_mask` is 0.
+        pooler_output (`torch.FloatTensor` of shape `(batch_size, hidden_size)`):
+            The mean of h over the valid windows: the embedding of the recording.
+        window_mask (`torch.LongTensor` of shape `(batch_size, num_windows)`):
+            1 for a valid window: the first, and each of which at least half the frames are valid.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
+            The feature map after each stage of the encoder, each of shape
+            `(batch_size, num_windows, channels, frames, bands)`.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    window_mask: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class COLAForPreTrainingOutput(ModelOutput):
+    """
+    Output of [`COLAForPreTraining`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`):
+            Cross-entropy of each anchor's own positive among all the positives (paper, equation 1).
+        logits (`torch.FloatTensor` of shape `(batch_size, global_batch_size)`):
+            Similarity of each anchor (row) to each positive of every process (column).
+        accuracy (`torch.FloatTensor` of shape `()`):
+            Pretext accuracy: the share of anchors that are most similar to their own positive.
+        anchor_embeds, positive_embeds (`torch.FloatTensor` of shape `(batch_size, projection_size)`):
+            The projections z of the segments.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    accuracy: torch.FloatTensor | None = None
+    anchor_embeds: torch.FloatTensor | None = None
+    positive_embeds: torch.FloatTensor | None = None
+
+
+class COLACompactEncoder(nn.Module):
+    """
+    A small encoder that keeps time and frequency until the end, which learns in minutes on a laptop.
+
+    Three blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling; then every time step's bands x channels go
+    through two dense layers. (The shape is that of BYOL-A's encoder, Niizumi et al. 2021, arXiv 2103.06695.)
+    The two methods have the names and outputs of timm's convolutional networks.
+    """
+
+    def __init__(self, config: COLAConfig):
+        super().__init__()
+        channels = config.compact_channels
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            )
+            for in_channels in (1, channels, channels)
+        )
+        self.dense = nn.Sequential(
+            nn.Linear(config.num_mel_bins // 8 * channels, config.compact_intermediate_size),
+            nn.ReLU(),
+            nn.Dropout(config.compact_dropout),
+            nn.Linear(config.compact_intermediate_size, config.hidden_size),
+            nn.ReLU(),
+        )
+        self.num_features = config.hidden_size
+        self.grad_checkpointing = False
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
+
+    def forward_intermediates(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """`[N, 1, frames, bands]` -> features `[N, hidden_size, frames // 8]` and the map after each block."""
+        intermediates = []
+        for block in self.blocks:
+            if self.grad_checkpointing and self.training:
+                x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            intermediates.append(x)
+        return self.dense(x.permute(0, 2, 3, 1).flatten(2)).transpose(1, 2), intermediates
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward_intermediates(x)[0]
+
+
+def build_backbone(config: COLAConfig) -> nn.Module:
+    """
+    The network named by `config.encoder`, freshly initialised.
+
+    Raises:
+        `ValueError`: if timm does not know the name.
+    """
+    if config.encoder == "compact":
+        return COLACompactEncoder(config)
+    if not timm.is_model(config.encoder):
+        raise ValueError(
+            f"`encoder` must be 'compact' or the name of a timm model, got {config.encoder!r}. "
+            "`timm.list_models()` lists them."
+        )
+    kwargs = dict(config.encoder_kwargs)
+    if config.drop_path_rate:
+        kwargs["drop_path_rate"] = config.drop_path_rate
+    return timm.create_model(config.encoder, in_chans=1, num_classes=0, global_pool="", **kwargs)
+
+
+class COLAEncoder(nn.Module):
+    """The encoder f of the paper: windows of log-mel `[N, window_size, num_mel_bins]` -> h `[N, hidden_size]`."""
+
+    def __init__(self, config: COLAConfig):
+        super().__init__()
+        self.pooling = config.pooling
+        self.encoder = config.encoder
+        self.backbone = build_backbone(config)
+        self.num_features = self.backbone.num_features
+        self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
+        self._gradient_checkpointing = False
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        return self._gradient_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enable: bool) -> None:
+        # `gradient_checkpointing_enable` sets this attribute; the backbones know best where to cut themselves.
+        self._gradient_checkpointing = enable
+        self.backbone.set_grad_checkpointing(enable)
+
+    def forward(
+        self, windows: torch.Tensor, output_hidden_states: bool = False
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        # Silence is zero from here on, so the zeros that convolutions pad with are silence too.
+        x = (windows - self.silence).unsqueeze(1)
+        if output_hidden_states:
+            features, hidden_states = self.backbone.forward_intermediates(x)
+        else:
+            features, hidden_states = self.backbone.forward_features(x), []
+        if features.dim() < 3 or features.shape[1] != self.num_features:
+            raise ValueError(
+                f"`encoder` must be a convolutional network whose features are [N, {self.num_features}, frames, "
+                f"bands], but {self.encoder!r} gives {list(features.shape)}."
+            )
+        features = features.flatten(2)
+        if self.pooling == "max":
+            return features.amax(-1), hidden_states
+        if self.pooling == "mean":
+            return features.mean(-1), hidden_states
+        return features.mean(-1) + features.amax(-1), hidden_states
+
+
+class COLAPreTrainedModel(PreTrainedModel):
+    config_class = COLAConfig
+    base_model_prefix = "cola"
+    main_input_name = "input_values"
+    input_modalities = ("audio",)
+    supports_gradient_checkpointing = True
+    # The losses are means already: the Trainer must not rescale them under gradient accumulation.
+    accepts_loss_kwargs = False
+
+
+class COLAModel(COLAPreTrainedModel):
+    """
+    The COLA encoder: log-mel frames -> one vector h per window, and their mean.
+
+    The output of a clip does not depend on the clips it is batched with nor on how far it is padded. In evaluation
+    mode windows are encoded in chunks of `config.window_chunk_size`, so the memory that a recording takes is bounded.
+    """
+
+    def __init__(self, config: COLAConfig):
+        super().__init__(config)
+        # `_init_weights` makes the values; building must not move the random state, so that a fresh model and one
+        # that `from_pretrained` builds without drawing anything start from the same state.
+        with torch.random.fork_rng(devices=[]):
+            self.encoder = COLAEncoder(config)
+        config.hidden_size = self.encoder.num_features
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # The encoder as a whole: only the backbone's own constructor knows how its layers start. `from_pretrained`
+        # comes here too, since `silence` is never in a checkpoint, and only what is missing is copied.
+        if not isinstance(module, COLAEncoder):
+            return
+        init.constant_(module.silence, float(self.config.padding_value))
+        seed = int(torch.randint(2**62, (), device="cpu"))  # drawn even if unused: the heads' values come after it
+        if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module.backbone)):
+            return
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.default_generator.manual_seed(seed)
+            fresh = build_backbone(self.config)
+        for tensor, value in zip(_tensors(module.backbone), _tensors(fresh), strict=True):
+            init.copy_(tensor, value)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> COLAModelOutput:
+        r"""
+        Args:
+            input_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                Log-mel frames from [`COLAFeatureExtractor`].
+            attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
+                1 for valid frames, 0 for padding, which must be on the right. Defaults to all valid.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the feature map after each stage of the encoder.
+
+        Raises:
+            `ValueError`: if the shape of `input_values` is another.
+        """
+        if input_values.dim() != 3 or input_values.shape[-1] != self.config.num_mel_bins:
+            raise ValueError(
+                f"`input_values` must be [batch_size, num_frames, {self.config.num_mel_bins}], "
+                f"got {list(input_values.shape)}."
+            )
+        if output_hidden_states is None:
+            output_hidden_states = bool(self.config.output_hidden_states)
+
+        windows, window_mask = self._windows(input_values, attention_mask)
+        if torch.compiler.is_compiling():  # a traced graph needs shapes that do not depend on the mask
+            valid = torch.ones_like(window_mask).nonzero_static(size=window_mask.numel())
+            chunks = [valid]
+        else:
+            valid = window_mask.nonzero()
+            # In training BatchNorm must see all windows at once.
+            chunks = [valid] if self.training else valid.split(self.config.window_chunk_size)
+        encoded = [self.encoder(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
+
+        def scatter(values: list[torch.Tensor]) -> torch.Tensor:
+            values = torch.cat(values)
+            empty = values.new_zeros(*window_mask.shape, *values.shape[1:])
+            return empty.index_put((valid[:, 0], valid[:, 1]), values)
+
+        last_hidden_state = scatter([h for h, _ in encoded]) * window_mask[..., None]
+        hidden_states = None
+        if output_hidden_states:
+            hidden_states = tuple(scatter(list(stage)) for stage in zip(*(stages for _, stages in encoded)))
+        return COLAModelOutput(
+            last_hidden_state=last_hidden_state,
+            pooler_output=last_hidden_state.sum(1) / window_mask.sum(1, keepdim=True),
+            window_mask=window_mask,
+            hidden_states=hidden_states,
+        )
+
+    def _windows(
+        self, input_values: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames `[B, T, bands]` -> windows `[B, W, window_size, bands]` (a view) and their mask `[B, W]`."""
+        size, hop = self.config.window_size, self.config.window_hop
+        batch_size, num_frames, _ = input_values.shape
+        input_values = input_values.to(self.dtype)
+        if attention_mask is None:
+            attention_mask = input_values.new_ones(batch_size, num_frames, dtype=torch.long)
+        else:
+            # Whatever padding holds, the last window of a clip must see silence there.
+            padding = (attention_mask == 0)[..., None]
+            input_values = input_values.masked_fill(padding, float(self.config.padding_value))
+
+        num_windows = max(num_frames - size // 2, 0) // hop + 1
+        missing = max((num_windows - 1) * hop + size - num_frames, 0)
+        input_values = F.pad(input_values, (0, 0, 0, missing), value=float(self.config.padding_value))
+        windows = input_values.unfold(1, size, hop)[:, :num_windows].transpose(2, 3)
+
+        starts = torch.arange(num_windows, device=input_values.device) * hop
+        lengths = attention_mask.sum(-1, keepdim=True)
+        window_mask = (starts + size // 2 <= lengths) | (starts == 0)
+        return windows, window_mask.long()
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    return chain(module.parameters(), module.buffers())
+
+
+class COLAProjectionHead(nn.Module):
+    """The head g of the paper: h `[N, hidden_size]` -> z `[N, projection_size]`, dense, layer norm and tanh."""
+
+    def __init__(self, config: COLAConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.projection_size)
+        self.layer_norm = nn.LayerNorm(config.projection_size)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.layer_norm(self.dense(hidden)))
+
+
+class COLABilinearSimilarity(nn.Module):
+    """z^T W z' of every anchor `[A, D]` and positive `[P, D]`: `[A, P]` (paper, section 3)."""
+
+    def __init__(self, config: COLAConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.projection_size, config.projection_size))
+
+    def forward(self, anchors: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+        return anchors @ self.weight @ positives.T
+
+
+class COLACosineSimilarity(nn.Module):
+    """cos(z, z') / temperature of every anchor `[A, D]` and positive `[P, D]`: `[A, P]` (paper, table 4)."""
+
+    def __init__(self, config: COLAConfig):
+        super().__init__()
+        self.temperature = config.temperature
+
+    def forward(self, anchors: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+        return F.normalize(anchors, dim=-1) @ F.normalize(positives, dim=-1).T / self.temperature
+
+
+def contrastive_loss(logits: torch.Tensor, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Multi-class cross-entropy over the batch (paper, equation 1) and pretext accuracy.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch_size, global_batch_size)`):
+            Row i is an anchor, whose positive is column `rank * batch_size + i`.
+        rank (`int`, *optional*, defaults to 0):
+            The process that the anchors are from.
+    """
+    labels = torch.arange(len(logits), device=logits.device) + rank * len(logits)
+    return F.cross_entropy(logits.float(), labels), (logits.argmax(-1) == labels).float().mean()
+
+
+class COLAForPreTraining(COLAPreTrainedModel):
+    """
+    COLA's contrastive pre-training: which of the batch's positives is from the anchor's recording?
+
+    With several processes the positives of all are gathered, with their gradients: with batches of one size, the mean
+    of the processes' losses and its gradients are those of one process with the whole batch.
+    """
+
+    def __init__(self, config: COLAConfig):
+        super().__init__(config)
+        self.cola = COLAModel(config)
+        with torch.random.fork_rng(devices=[]):  # as in COLAModel
+            self.projection = COLAProjectionHead(config)
+        bilinear = config.similarity == "bilinear"
+        self.similarity = COLABilinearSimilarity(config) if bilinear else COLACosineSimilarity(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Keras' defaults, as the authors' code has them.
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, COLABilinearSimilarity):
+            init.normal_(module.weight, std=self.config.bilinear_init_std)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        positive_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        positive_attention_mask: torch.Tensor | None = None,
+    ) -> COLAForPreTrainingOutput:
+        r"""
+        Args:
+            input_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                The anchors: log-mel frames of one segment of each recording.
+            positive_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                The positives: another segment of the same recordings, in the same order.
+            attention_mask, positive_attention_mask (`torch.LongTensor`, `(batch_size, num_frames)`, *optional*):
+                1 for valid frames, 0 for padding on the right.
+
+        Raises:
+            `ValueError`: if anchors and positives differ in shape, or if only one of them has a mask.
+        """
+        if input_values.shape != positive_values.shape:
+            raise ValueError(
+                "`input_values` and `positive_values` must have one shape, "
+                f"got {list(input_values.shape)} and {list(positive_values.shape)}."
+            )
+        if (attention_mask is None) != (positive_attention_mask is None):
+            raise ValueError("Give both `attention_mask` and `positive_attention_mask`, or neither.")
+        mask = None if attention_mask is None else torch.cat([attention_mask, positive_attention_mask])
+        # One pass, so that BatchNorm sees anchors and positives as one population.
+        outputs = self.cola(torch.cat([input_values, positive_values]), mask)
+        anchors, positives = self.projection(outputs.pooler_output).chunk(2)
+
+        all_positives, rank = positives, 0
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            all_positives = torch.cat(distributed.all_gather(positives.contiguous()))
+            rank = torch.distributed.get_rank()
+        logits = self.similarity(anchors, all_positives)
+        loss, accuracy = contrastive_loss(logits, rank)
+        return COLAForPreTrainingOutput(
+            loss=loss, logits=logits, accuracy=accuracy, anchor_embeds=anchors, positive_embeds=positives
+        )
+
+
+class COLAForAudioClassification(COLAPreTrainedModel):
+    """
+    COLA with a linear layer on h, for linear evaluation (after [`freeze_encoder`]) and fine-tuning.
+
+    The logits of a clip are the mean over its windows, as in the paper (section 3, "downstream").
+    """
+
+    def __init__(self, config: COLAConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.encoder_frozen = False
+        self.cola = COLAModel(config)
+        with torch.random.fork_rng(devices=[]):  # as in COLAModel
+            self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+
+    def freeze_encoder(self) -> None:
+        """Trains the classifier alone from here on; BatchNorm statistics and dropout stay in evaluation mode."""
+        self.encoder_frozen = True
+        self.cola.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "COLAForAudioClassification":
+        super().train(mode)
+        if self.encoder_frozen:
+            self.cola.eval()
+        return self
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> SequenceClassifierOutput:
+        r"""
+        Args:
+            input_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                Log-mel frames from [`COLAFeatureExtractor`].
+            attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
+                1 for valid frames, 0 for padding on the right.
+            labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
+                Class indices, or for `problem_type="multi_label_classification"` 0/1 floats, or for `"regression"`
+                the targets. Without a `problem_type` it is told by the labels' type, and kept in the config.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the feature map after each stage of the encoder.
+        """
+        outputs = self.cola(input_values, attention_mask, output_hidden_states)
+        # The head is affine, so the logits of the mean h are the mean of the windows' logits.
+        logits = self.classifier(outputs.pooler_output)
+
+        loss = None
+        if labels is not None:
+            if self.config.problem_type is None:
+                if self.num_labels == 1:
+                    self.config.problem_type = "regression"
+                elif labels.is_floating_point():
+                    self.config.problem_type = "multi_label_classification"
+                else:
+                    self.config.problem_type = "single_label_classification"
+            if self.config.problem_type == "regression":
+                loss = F.mse_loss(logits.squeeze(-1), labels.squeeze(-1).to(logits.dtype))
+            elif self.config.problem_type == "single_label_classification":
+                loss = F.cross_entropy(logits.float(), labels.view(-1))
+            else:
+                loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+
+
+__all__ = [
+    "COLAForAudioClassification",
+    "COLAForPreTraining",
+    "COLAForPreTrainingOutput",
+    "COLAModel",
+    "COLAModelOutput",
+    "COLAPreTrainedModel",
+]

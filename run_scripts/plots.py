@@ -1,0 +1,114 @@
+"""The pictures that the jobs leave behind."""
+
+from pathlib import Path
+
+import matplotlib
+
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from sklearn.manifold import TSNE  # noqa: E402
+
+
+def _save(figure: plt.Figure, path: str | Path) -> None:
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+
+
+def plot_training_curves(history: list[dict[str, float]], path: str | Path, num_candidates: int) -> None:
+    """Loss and pretext accuracy over steps; `num_candidates` is how many positives an anchor chooses from."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    curves = (
+        (axes[0], "loss", "Contrastive loss", np.log(num_candidates), 1),
+        (axes[1], "accuracy", "Pretext accuracy (%)", 1 / num_candidates, 100),
+    )
+    for axis, key, title, chance, scale in curves:
+        for prefix, label, style in (("", "training", "-"), ("validation_", "held-out recordings", "o-")):
+            points = [(entry["step"], scale * entry[prefix + key]) for entry in history if prefix + key in entry]
+            if points:
+                axis.plot(*zip(*points), style, markersize=4, linewidth=1.2, label=label)
+        axis.axhline(scale * chance, color="grey", linestyle=":", linewidth=1, label="chance")
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    _save(figure, path)
+
+
+def plot_similarity_matrix(logits: np.ndarray, path: str | Path) -> None:
+    """Similarity of anchors (rows) and positives (columns) of held-out recordings; the diagonal is the task."""
+    figure, axis = plt.subplots(figsize=(6, 5))
+    image = axis.imshow(logits, cmap="magma", interpolation="nearest")
+    accuracy = (logits.argmax(1) == np.arange(len(logits))).mean()
+    axis.set(
+        title=f"{len(logits)} held-out recordings, {100 * accuracy:.0f} % matched",
+        xlabel="positive",
+        ylabel="anchor",
+    )
+    figure.colorbar(image, label="similarity")
+    _save(figure, path)
+
+
+def plot_embedding_map(
+    embeddings: np.ndarray, path: str | Path, labels: list[str] | None = None, pairs: bool = False, title: str = ""
+) -> None:
+    """
+    A t-SNE map of embeddings `[N, D]`, coloured by label if there are any. With `pairs` the second half are the
+    partners of the first, and lines join them: short lines are recordings whose segments lie together.
+    """
+    scaled = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-8)
+    perplexity = min(30.0, max(2.0, (len(scaled) - 1) / 4))
+    points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(scaled)
+    figure, axis = plt.subplots(figsize=(8, 6))
+    if pairs:
+        half = len(points) // 2
+        axis.plot(*np.stack([points[:half], points[half:]]).transpose(2, 0, 1), color="grey", alpha=0.5, linewidth=0.7)
+    if labels is None:
+        axis.scatter(*points.T, s=12, color="tab:blue")
+    else:
+        names = sorted(set(labels))
+        colours = plt.get_cmap("tab20")(np.arange(len(names)) % 20)
+        for name, colour in zip(names, colours):
+            chosen = np.array([label == name for label in labels])
+            axis.scatter(*points[chosen].T, s=12, color=colour, label=name)
+        if len(names) <= 40:
+            axis.legend(fontsize=8, markerscale=1.5, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
+    axis.set(title=title, xticks=[], yticks=[])
+    _save(figure, path)
+
+
+def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path) -> None:
+    """Shares of each true class (row) by predicted class (column)."""
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    size = max(5.0, 0.4 * len(names) + 2)
+    figure, axis = plt.subplots(figsize=(size + 1, size))
+    image = axis.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    if len(names) <= 20:
+        for (row, column), share in np.ndenumerate(shares):
+            if share > 0:
+                colour = "white" if share > 0.5 else "black"
+                axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    accuracy = np.trace(matrix) / max(matrix.sum(), 1)
+    axis.set(title=f"accuracy {100 * accuracy:.1f} %", xlabel="predicted", ylabel="true")
+    figure.colorbar(image, label="% of the true class", shrink=0.8)
+    _save(figure, path)
+
+
+def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path) -> None:
+    """Grouped bars of accuracies in %: `table[group][method]`."""
+    groups, methods = list(table), list(next(iter(table.values())))
+    figure, axis = plt.subplots(figsize=(max(6.0, 1.3 * len(groups) + 2), 4))
+    width = 0.8 / len(methods)
+    for i, method in enumerate(methods):
+        positions = np.arange(len(groups)) + (i - (len(methods) - 1) / 2) * width
+        bars = axis.bar(positions, [table[group][method] for group in groups], width, label=method)
+        axis.bar_label(bars, fmt="%.0f", fontsize=7)
+    axis.set_xticks(
+        range(len(groups)), groups, rotation=20 if len(groups) > 3 else 0, ha="right" if len(groups) > 3 else "center"
+    )
+    axis.set(ylabel="accuracy (%)", ylim=(0, 105))
+    axis.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
+    _save(figure, path)
