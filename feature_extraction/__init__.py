@@ -2,6 +2,7 @@ from transformers import AutoFeatureExtractor
 
 from .audio import AudioDecodingError, AudioFile, load_audio, open_audio
 from .feature_extraction_cola import COLAFeatureExtractor
+from .labelled import ClipDecoder, COLADataCollator
 from .segments import random_segments
 from .streaming import SegmentPair, SegmentPairs, collate_segment_pairs, find_audio_column, load_audio_dataset
 
@@ -14,7 +15,9 @@ COLAFeatureExtractor.register_for_auto_class()
 __all__ = [
     "AudioDecodingError",
     "AudioFile",
+    "COLADataCollator",
     "COLAFeatureExtractor",
+    "ClipDecoder",
     "SegmentPair",
     "SegmentPairs",
     "collate_segment_pairs",

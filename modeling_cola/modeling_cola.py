@@ -93,7 +93,6 @@ class COLACompactEncoder(nn.Module):
             nn.ReLU(),
             nn.Dropout(config.compact_dropout),
             nn.Linear(config.compact_intermediate_size, config.hidden_size),
-            nn.ReLU(),
         )
         self.num_features = config.hidden_size
         self.grad_checkpointing = False

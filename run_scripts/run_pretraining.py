@@ -24,7 +24,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from augmentation import add_noise, spec_augment
 from cpu import tune_cpu
-from datasets import Audio
+from datasets import Audio, DatasetDict
 from plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -334,8 +334,8 @@ The accuracies are of the pretext task, on batches of {arguments["per_device_tra
     )
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Runs the job and returns the folder that holds the model."""
+def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> Path:
+    """Runs the job, on `dataset` if it is loaded already, and returns the folder that holds the model."""
     parser = HfArgumentParser((ModelArguments, DataArguments, PretrainingArguments))
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     logging.basicConfig(format="%(message)s")
@@ -352,7 +352,7 @@ def main(argv: list[str] | None = None) -> Path:
         raise ValueError(f"{output_dir} holds {checkpoints[-1].name}: pass --resume, or another --output_dir.")
 
     # Data
-    splits = load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name, data_args.streaming)
+    splits = dataset or load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name, data_args.streaming)
     if data_args.dataset_split not in splits:
         raise ValueError(f"There is no split {data_args.dataset_split!r}; there are {', '.join(splits)}.")
     batch_size = args.per_device_train_batch_size
@@ -454,8 +454,8 @@ def main(argv: list[str] | None = None) -> Path:
                     "data_wait": waited / elapsed,
                 }
                 bar.set_postfix_str(
-                    f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %, "
-                    f"{entry['segments_per_second']:.0f} segments/s, data wait {100 * entry['data_wait']:.0f} %, skipped {progress.num_skipped}"
+                    f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %, data wait {100 * entry['data_wait']:.0f} %, "
+                    f"{entry['segments_per_second']:.0f} segments/s, skipped {progress.num_skipped}"
                 )
                 sums.zero_()
             if len(held_out_anchors) > 1 and (step % args.eval_steps == 0 or step == args.max_steps):
