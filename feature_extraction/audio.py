@@ -4,7 +4,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -17,6 +17,9 @@ import torchaudio
 
 # What soundfile decodes, by the ending of a file's name.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+
+# Encoders that write to a pipe leave the length out of the header, and libsndfile gives an absurd one.
+UNKNOWN_LENGTH = 2**62
 
 
 class AudioDecodingError(ValueError):
@@ -62,11 +65,10 @@ class AudioFile:
         Raises:
             [`AudioDecodingError`]: if the audio is damaged, or shorter than its header says.
         """
-        ratio = self._own_rate / self.sampling_rate
-        own_start = round(start * ratio)
+        own_start = start * self._own_rate // self.sampling_rate
         own_count = self._own_length - own_start
         if num_samples is not None:
-            own_count = min(own_count, math.ceil(num_samples * ratio))
+            own_count = min(own_count, math.ceil(num_samples * self._own_rate / self.sampling_rate))
         samples = self._read_own(own_start, own_count).mean(axis=1)
         if self._own_rate != self.sampling_rate:
             samples = _resampler(self._own_rate, self.sampling_rate)(torch.from_numpy(samples)).numpy()
@@ -86,7 +88,8 @@ class AudioFile:
             raise AudioDecodingError(f"{self.name} is damaged: {error}") from error
         if is_mp3:
             samples = samples[start:]
-        if len(samples) == 0 or (len(samples) < count and not is_mp3):
+        # Ogg's last page may end some milliseconds before the length that its header gives.
+        if len(samples) == 0 or (len(samples) < count - self._own_rate // 10 and not is_mp3):
             raise AudioDecodingError(
                 f"{self.name} is truncated: its header says {self._own_length} samples, but of the {count} from "
                 f"{start} on only {len(samples)} could be decoded."
@@ -116,13 +119,16 @@ def open_audio(
     Raises:
         [`AudioDecodingError`]: if it is empty or not audio; the message names it.
         `FileNotFoundError`: if there is no such file.
+        `TypeError`: if the source is none of these.
     """
     name = None
     if isinstance(getattr(source, "_hf_encoded", None), dict):  # an AudioDecoder that knows its file
         source = source._hf_encoded
     if isinstance(source, dict) and "array" in source:
-        array = np.asarray(source["array"], dtype=np.float32)
-        yield AudioFile(np.atleast_2d(array).T, source["sampling_rate"], sampling_rate, "the array")
+        array = np.asarray(source["array"])
+        scale = -float(np.iinfo(array.dtype).min) if array.dtype.kind == "i" else 1.0
+        samples = np.atleast_2d(array.astype(np.float32) / scale).T
+        yield AudioFile(samples, source["sampling_rate"], sampling_rate, "the array")
         return
     if hasattr(source, "get_all_samples"):  # another decoder of torchcodec
         decoded = source.get_all_samples()
@@ -131,16 +137,18 @@ def open_audio(
     if isinstance(source, dict):
         name = source.get("path")
         source = source["bytes"] if source.get("bytes") is not None else name
-        if source is None:
-            raise AudioDecodingError(f"The audio dictionary has neither bytes nor a path: {source!r}.")
+    if source is None:
+        raise AudioDecodingError("There is no audio: it has neither bytes nor a path.")
 
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         opened = fsspec.open(name, "rb") if "://" in name else open(name, "rb")
     elif isinstance(source, (bytes, bytearray, memoryview)):
         opened = io.BytesIO(source)
+    elif hasattr(source, "read"):
+        opened = nullcontext(source)  # the caller's, who closes it
     else:
-        opened = source
+        raise TypeError(f"Audio is a path, bytes, a file object or a dictionary, not {type(source).__name__}.")
     name = name or getattr(source, "name", None) or "the audio"
     with opened as file:
         if file.seek(0, os.SEEK_END) == 0:
@@ -151,7 +159,16 @@ def open_audio(
         except (soundfile.SoundFileError, TypeError) as error:
             raise AudioDecodingError(f"{name} is not audio that soundfile can decode: {error}") from error
         with decoder:
-            yield AudioFile(decoder, decoder.samplerate, sampling_rate, name)
+            known = decoder.frames < UNKNOWN_LENGTH
+            yield AudioFile(decoder if known else _read_blocks(decoder), decoder.samplerate, sampling_rate, name)
+
+
+def _read_blocks(decoder: soundfile.SoundFile) -> np.ndarray:
+    """All samples `[num_samples, channels]` of a file whose header does not say how many there are."""
+    blocks = [np.empty((0, decoder.channels), np.float32)]
+    while len(block := decoder.read(2**16, dtype="float32", always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks)
 
 
 def load_audio(

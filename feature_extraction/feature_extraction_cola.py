@@ -256,7 +256,13 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
 def _mono(clip: np.ndarray | torch.Tensor | list, channel_axis: int | None, name: str) -> torch.Tensor:
     """One clip of any accepted type -> float32 `[num_samples]` between -1 and 1."""
     if isinstance(clip, (list, tuple)):
-        clip = np.asarray(clip, dtype=np.float32)
+        try:
+            clip = np.asarray(clip, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} is a list of other things than numbers: {error}. To read files use "
+                "`feature_extraction.load_audio`."
+            ) from error
     if isinstance(clip, np.ndarray) and clip.dtype.kind in "fiu":
         clip = torch.from_numpy(np.ascontiguousarray(clip))
     dtype = getattr(clip, "dtype", type(clip))

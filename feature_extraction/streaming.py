@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Audio, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    IterableDataset,
+    IterableDatasetDict,
+    load_dataset,
+)
 from datasets.distributed import split_dataset_by_node
 
 from .audio import AUDIO_SUFFIXES, AudioDecodingError
@@ -48,23 +56,35 @@ def load_audio_dataset(
 
 
 def _load_audio_folder(root: Path) -> DatasetDict:
-    files = sorted(
+    files = [path.relative_to(root) for path in sorted(root.rglob("*"))]
+    files = [
         path
-        for path in root.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.parts)
-    )
+        for path in files
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in path.parts)
+        and (root / path).is_file()
+    ]
     if not files:
         raise FileNotFoundError(
             f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, nor a .parquet."
         )
-    tops = {path.relative_to(root).parts[0] for path in files}
-    if tops <= SPLIT_FOLDERS:
-        return DatasetDict({top: _load_audio_folder(root / top)["train"] for top in sorted(tops)})
-    columns = {"audio": [str(path) for path in files]}
-    if all(path.parent != root for path in files) and len(tops) > 1:
-        columns["label"] = [path.relative_to(root).parts[0] for path in files]
-    dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
-    return DatasetDict({"train": dataset.class_encode_column("label") if "label" in columns else dataset})
+    splits = {"train": files}
+    if (tops := {path.parts[0] for path in files}) <= SPLIT_FOLDERS:
+        splits = {top: [path for path in files if path.parts[0] == top] for top in sorted(tops)}
+    depth = 0 if splits.keys() == {"train"} and tops != {"train"} else 1  # where the folders of the classes are
+    labels = None
+    if all(len(path.parts) > depth + 1 for path in files):
+        names = sorted({path.parts[depth] for path in files})
+        labels = ClassLabel(names=names) if len(names) > 1 else None
+
+    def to_dataset(paths: list[Path]) -> Dataset:
+        columns = {"audio": [str(root / path) for path in paths]}
+        if labels is not None:
+            columns["label"] = [path.parts[depth] for path in paths]
+        dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+        return dataset if labels is None else dataset.cast_column("label", labels)
+
+    return DatasetDict({name: to_dataset(paths) for name, paths in splits.items()})
 
 
 def find_audio_column(dataset: Dataset | IterableDataset, column: str | None = None) -> str:
@@ -152,10 +172,8 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         self.audio_column = find_audio_column(dataset, audio_column)
         self.is_stream = isinstance(dataset, IterableDataset)
         dataset = dataset.select_columns([self.audio_column]).cast_column(self.audio_column, Audio(decode=False))
-        if self.is_stream:
-            dataset = split_dataset_by_node(dataset, rank, world_size)
-            if shuffle:
-                dataset = dataset.shuffle(seed=seed, buffer_size=buffer_size)
+        if self.is_stream and shuffle:
+            dataset = dataset.shuffle(seed=seed, buffer_size=buffer_size)
         self.dataset = dataset
         self.num_samples = num_samples
         self.sampling_rate = sampling_rate
@@ -178,9 +196,11 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         worker_id, num_workers = self._worker()
         reader = self.rank * num_workers + worker_id
         if self.is_stream:
-            self.dataset.set_epoch(epoch)
-            for position, row in enumerate(self.dataset):
-                yield [reader, position], row
+            part = split_dataset_by_node(self.dataset, reader, self.world_size * num_workers)
+            part.set_epoch(epoch)
+            # `iter`, unlike `iter(...)`, does not split what is split already among the DataLoader's workers.
+            for position, rows in enumerate(part.iter(1)):
+                yield [reader, position], {self.audio_column: rows[self.audio_column][0]}
         else:
             order = np.arange(len(self.dataset))
             if self.shuffle:
@@ -203,7 +223,7 @@ class SegmentPairs(torch.utils.data.IterableDataset):
                 try:
                     anchor, positive = random_segments(audio, self.num_samples, rng, 2, self.sampling_rate)
                 except (AudioDecodingError, FileNotFoundError) as error:
-                    skipped.append((str(audio.get("path") or f"row {key[-1]}"), str(error)))
+                    skipped.append(((audio or {}).get("path") or f"row {key[-1]}", str(error)))
                     continue
                 num_read += 1
                 yield SegmentPair(anchor, positive, (worker_id, epoch, position + 1), skipped)

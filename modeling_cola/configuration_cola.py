@@ -106,11 +106,16 @@ class COLAConfig(PreTrainedConfig):
 
     def validate_ranges(self) -> None:
         """Called by `strict` after construction."""
-        for name in ("hidden_size", "num_mel_bins", "window_size", "window_hop", "window_chunk_size"):
+        sizes = ("hidden_size", "compact_channels", "compact_intermediate_size", "num_mel_bins", "projection_size")
+        for name in (*sizes, "window_size", "window_hop", "window_chunk_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if self.temperature <= 0:
-            raise ValueError(f"`temperature` must be above 0, got {self.temperature}.")
+        for name in ("drop_path_rate", "compact_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
+        for name in ("temperature", "bilinear_init_std"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
         if self.encoder == "compact" and min(self.window_size, self.num_mel_bins) < 8:
             raise ValueError(
                 "The compact encoder halves time and frequency three times: `window_size` and `num_mel_bins` must be "

@@ -185,6 +185,8 @@ class COLAPreTrainedModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
+    # A checkpoint of one class is loaded by another as a matter of course; the other's head is no surprise.
+    _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^similarity\.", r"^classifier\."]
     # The losses are means already: the Trainer must not rescale them under gradient accumulation.
     accepts_loss_kwargs = False
 
@@ -280,6 +282,7 @@ class COLAModel(COLAPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Frames `[B, T, bands]` -> windows `[B, W, window_size, bands]` (a view) and their mask `[B, W]`."""
         size, hop = self.config.window_size, self.config.window_hop
+        half = (size + 1) // 2
         batch_size, num_frames, _ = input_values.shape
         input_values = input_values.to(self.dtype)
         if attention_mask is None:
@@ -289,14 +292,14 @@ class COLAModel(COLAPreTrainedModel):
             padding = (attention_mask == 0)[..., None]
             input_values = input_values.masked_fill(padding, float(self.config.padding_value))
 
-        num_windows = max(num_frames - size // 2, 0) // hop + 1
+        num_windows = max(num_frames - half, 0) // hop + 1
         missing = max((num_windows - 1) * hop + size - num_frames, 0)
         input_values = F.pad(input_values, (0, 0, 0, missing), value=float(self.config.padding_value))
         windows = input_values.unfold(1, size, hop)[:, :num_windows].transpose(2, 3)
 
         starts = torch.arange(num_windows, device=input_values.device) * hop
         lengths = attention_mask.sum(-1, keepdim=True)
-        window_mask = (starts + size // 2 <= lengths) | (starts == 0)
+        window_mask = (starts + half <= lengths) | (starts == 0)
         return windows, window_mask.long()
 
 
@@ -410,7 +413,7 @@ class COLAForPreTraining(COLAPreTrainedModel):
             raise ValueError("Give both `attention_mask` and `positive_attention_mask`, or neither.")
         mask = None if attention_mask is None else torch.cat([attention_mask, positive_attention_mask])
         # One pass, so that BatchNorm sees anchors and positives as one population.
-        outputs = self.cola(torch.cat([input_values, positive_values]), mask)
+        outputs = self.cola(torch.cat([input_values, positive_values]), mask, return_dict=True)
         anchors, positives = self.projection(outputs.pooler_output).chunk(2)
 
         all_positives, rank = positives, 0
@@ -478,7 +481,7 @@ class COLAForAudioClassification(COLAPreTrainedModel):
             output_hidden_states (`bool`, *optional*):
                 Whether to return the feature map after each stage of the encoder.
         """
-        outputs = self.cola(input_values, attention_mask, output_hidden_states)
+        outputs = self.cola(input_values, attention_mask, output_hidden_states, return_dict=True)
         # The head is affine, so the logits of the mean h are the mean of the windows' logits.
         logits = self.classifier(outputs.pooler_output)
 
@@ -492,7 +495,7 @@ class COLAForAudioClassification(COLAPreTrainedModel):
                 else:
                     self.config.problem_type = "single_label_classification"
             if self.config.problem_type == "regression":
-                loss = F.mse_loss(logits.squeeze(-1), labels.squeeze(-1).to(logits.dtype))
+                loss = F.mse_loss(logits, labels.view_as(logits).to(logits.dtype))
             elif self.config.problem_type == "single_label_classification":
                 loss = F.cross_entropy(logits.float(), labels.view(-1))
             else:

@@ -34,3 +34,39 @@ def spec_augment(input_values: torch.Tensor, max_bands: int, max_frames: int, va
     if max_frames:
         masked = F.mask_along_axis_iid(masked, max_frames, value, axis=2)
     return masked[:, 0]
+
+
+def mix_background(input_values: torch.Tensor, max_share: float) -> torch.Tensor:
+    """
+    Adds another clip of the batch in the background (log-mixup-exp, Niizumi et al. 2021, arXiv 2103.06695), so that
+    noise which two segments of a recording share does not give them away.
+
+    Args:
+        input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+            Log-mel frames.
+        max_share (`float`):
+            Each clip's share of the other is drawn between 0 and this.
+    """
+    share = max_share * torch.rand(len(input_values), 1, 1, device=input_values.device)
+    other = input_values[torch.randperm(len(input_values), device=input_values.device)]
+    return ((1 - share) * input_values.exp() + share * other.exp()).log()
+
+
+def random_equalizer(input_values: torch.Tensor, std: float, floor: float, num_knots: int = 5) -> torch.Tensor:
+    """
+    Filters each clip by a smooth random frequency response, as another microphone, room or distance would, so that
+    the colour which two segments of a recording share does not give them away.
+
+    Args:
+        input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+            Log-mel frames.
+        std (`float`):
+            Standard deviation of the response, in nepers (0.7 are 6 dB), at knots between which it is linear.
+        floor (`float`):
+            Values stay above this.
+        num_knots (`int`, *optional*, defaults to 5):
+            Knots from the lowest to the highest band.
+    """
+    knots = std * torch.randn(len(input_values), 1, num_knots, device=input_values.device)
+    response = torch.nn.functional.interpolate(knots, input_values.shape[-1], mode="linear", align_corners=True)
+    return (input_values + response).clamp_min(floor)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from cpu import tune_cpu
 from datasets import Audio, ClassLabel, Dataset, DatasetDict
 from metrics import ClassificationMetrics
@@ -85,6 +86,9 @@ class ClassificationArguments(TrainingArguments):
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best epoch's weights."})
     metric_for_best_model: str = field(default="accuracy", metadata={"help": "What best means."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep it off: clips are decoded lazily."})
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Faster copies to a GPU."}
+    )
     report_to: str = field(default="none", metadata={"help": "Trackers to report to."})
 
 

@@ -1,0 +1,50 @@
+# `make quickstart`, `make test`: both build the environment first. PYTHON is any Python from 3.10 on.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?=
+SEED ?= 0
+QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
+
+.PHONY: help install quickstart test test-slow style quality precommit clean
+
+help:
+	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
+	@echo "make quickstart DATA=folder     the same on your own audio"
+	@echo "make test                       run the tests (test-slow: the long ones too)"
+	@echo "make style | quality            format | check lint and format"
+
+install: $(VENV)/.installed
+
+# Debian's python3 may come without `venv`'s pip: then virtualenv, fetched by pip, makes the environment.
+$(VENV)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.12")'
+	test -x $(BIN)/python && $(BIN)/python -m pip --version > /dev/null 2>&1 \
+		|| $(PYTHON) -m venv --clear $(VENV) \
+		|| { rm -rf $(VENV) && $(PYTHON) -m pip install --quiet --target $(VENV)-bootstrap virtualenv \
+			&& PYTHONPATH=$(VENV)-bootstrap $(PYTHON) -m virtualenv --quiet $(VENV) && rm -rf $(VENV)-bootstrap; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+quickstart: install
+	$(BIN)/python run_scripts/quickstart.py $(QUICKSTART_FLAGS)
+
+test: install
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+style: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quality: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+precommit: install
+	$(BIN)/pre-commit run --all-files
+
+clean:
+	rm -rf $(VENV) outputs *.egg-info

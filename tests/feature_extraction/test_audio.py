@@ -1,0 +1,331 @@
+"""Decoding: every container and source, resampling, crops that read no more than they need, and clear errors."""
+
+import io
+import math
+import os
+from types import SimpleNamespace
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from feature_extraction import AudioDecodingError, load_audio, open_audio
+
+
+RATE = 16000
+# Container, encoding, and how far a decoded sample may be off; None where the encoding loses more than rounding.
+FORMATS = [
+    ("WAV", "PCM_16", 1e-4),
+    ("WAV", "PCM_24", 1e-6),
+    ("WAV", "FLOAT", 1e-7),
+    ("FLAC", "PCM_16", 1e-4),
+    ("OGG", "VORBIS", None),
+    ("OGG", "OPUS", None),
+    ("MP3", "MPEG_LAYER_III", None),
+]
+
+
+def chirp(seconds: float = 2.0, rate: int = RATE) -> np.ndarray:
+    """A sweep: no part of it looks like another."""
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.5 * np.sin(2 * np.pi * (200 + 300 * time) * time)).astype(np.float32)
+
+
+def sine(frequency: float, rate: int, seconds: float = 1.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+
+
+def encode(samples: np.ndarray, rate: int = RATE, container: str = "WAV", subtype: str | None = None) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def assert_same_sound(samples: np.ndarray, expected: np.ndarray, tolerance: float | None) -> None:
+    assert samples.dtype == np.float32 and samples.shape == expected.shape
+    if tolerance is None:
+        assert np.corrcoef(samples, expected)[0, 1] > 0.99
+    else:
+        np.testing.assert_allclose(samples, expected, atol=tolerance)
+
+
+class TorchcodecDecoder:
+    """What `datasets.features.audio.AudioDecoder` offers."""
+
+    def __init__(self, samples: np.ndarray, sample_rate: int):
+        self.decoded = SimpleNamespace(data=torch.from_numpy(samples), sample_rate=sample_rate)
+
+    def get_all_samples(self) -> SimpleNamespace:
+        return self.decoded
+
+
+class DecoderOfAKnownFile:
+    def __init__(self, encoded: dict):
+        self._hf_encoded = encoded
+
+    def get_all_samples(self) -> SimpleNamespace:
+        raise AssertionError("The whole file was decoded.")
+
+
+# Sources
+
+
+@pytest.mark.parametrize("container, subtype, tolerance", FORMATS)
+def test_containers(container, subtype, tolerance):
+    assert_same_sound(load_audio(encode(chirp(), RATE, container, subtype)), chirp(), tolerance)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["str", "path", "bytes", "bytearray", "file", "BytesIO", "URL", "bytes and path", "bytes only", "path only"],
+)
+def test_sources(tmp_path, kind):
+    encoded = encode(chirp(), RATE, "FLAC")
+    path = tmp_path / "clip.flac"
+    path.write_bytes(encoded)
+    with fsspec.open("memory://folder/clip.flac", "wb") as file:
+        file.write(encoded)
+    source = {
+        "str": str(path),
+        "path": path,
+        "bytes": encoded,
+        "bytearray": bytearray(encoded),
+        "file": open(path, "rb") if kind == "file" else None,
+        "BytesIO": io.BytesIO(encoded),
+        "URL": "memory://folder/clip.flac",
+        "bytes and path": {"bytes": encoded, "path": "not/there.flac"},
+        "bytes only": {"bytes": encoded, "path": None},
+        "path only": {"bytes": None, "path": str(path)},
+    }[kind]
+    assert_same_sound(load_audio(source), chirp(), 1e-4)
+
+
+def test_file_object_is_read_from_its_start():
+    file = io.BytesIO(encode(chirp()))
+    file.seek(1000)
+    assert_same_sound(load_audio(file), chirp(), 1e-4)
+
+
+@pytest.mark.parametrize(
+    "array, expected",
+    [
+        (np.array([0.1, 0.2], dtype=np.float32), [0.1, 0.2]),
+        (np.array([0.1, 0.2]), [0.1, 0.2]),
+        ([0.1, 0.2], [0.1, 0.2]),
+        (np.array([[0.1, 0.2], [0.3, 0.6]]), [0.2, 0.4]),
+    ],
+)
+def test_decoded_array(array, expected):
+    samples = load_audio({"array": array, "sampling_rate": RATE})
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, expected, rtol=1e-6)
+
+
+def test_torchcodec_decoder():
+    stereo = np.stack([chirp(rate=8000), np.zeros_like(chirp(rate=8000))])
+    assert_same_sound(load_audio(TorchcodecDecoder(stereo, 8000)), chirp() / 2, None)
+    samples = load_audio(TorchcodecDecoder(chirp()[None], RATE), start=0.5, duration=0.25)
+    np.testing.assert_array_equal(samples, chirp()[8000:12000])
+
+
+def test_decoder_of_a_known_file_is_not_run(tmp_path):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(encode(chirp()))
+    for encoded in ({"bytes": None, "path": str(path)}, {"bytes": path.read_bytes(), "path": "clip.wav"}):
+        assert_same_sound(load_audio(DecoderOfAKnownFile(encoded), start=0.5), chirp()[8000:], 1e-4)
+
+
+# Channels and sampling rates
+
+
+@pytest.mark.parametrize("num_channels", [2, 6])
+def test_channels_are_averaged(num_channels):
+    channels = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, num_channels))
+    samples = load_audio(encode(channels, subtype="FLOAT"))
+    np.testing.assert_allclose(samples, channels.mean(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 0.98765])
+@pytest.mark.parametrize("own_rate", [8000, 11025, 16000, 22050, 44100, 48000])
+def test_resampling_keeps_frequency_amplitude_and_length(own_rate, seconds):
+    samples = load_audio(encode(sine(1000, own_rate, seconds), own_rate, subtype="FLOAT"))
+    assert len(samples) == math.ceil(round(seconds * own_rate) * RATE / own_rate)
+    middle = samples[2000:14000]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert np.argmax(spectrum) * RATE / len(middle) == pytest.approx(1000, abs=2)
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
+    np.testing.assert_allclose(middle, sine(1000, RATE, seconds)[2000 : 2000 + len(middle)], atol=0.01)
+
+
+def test_resampling_does_not_alias():
+    samples = load_audio(encode(sine(12000, 48000), 48000))
+    assert np.abs(samples[1000:-1000]).max() < 0.01
+
+
+def test_other_target_rate():
+    samples = load_audio(encode(sine(1000, 16000)), sampling_rate=32000)
+    np.testing.assert_allclose(samples[2000:-2000], sine(1000, 32000)[2000:-2000], atol=0.01)
+
+
+# Crops
+
+
+@pytest.mark.parametrize("container, subtype, tolerance", FORMATS)
+@pytest.mark.parametrize("start, duration", [(0.0, 0.5), (0.4, 0.3), (0.7501, 0.1), (1.5, 10.0), (1.25, None)])
+def test_crop_is_a_slice(container, subtype, tolerance, start, duration):
+    encoded = encode(chirp(), RATE, container, subtype)
+    first = round(start * RATE)
+    expected = load_audio(encoded)[first : None if duration is None else first + round(duration * RATE)]
+    assert_same_sound(load_audio(encoded, start=start, duration=duration), expected, None if tolerance is None else 0)
+
+
+@pytest.mark.parametrize("own_rate", [8000, 22050, 44100, 48000])
+def test_resampled_crop_is_a_slice(own_rate):
+    encoded = encode(chirp(rate=own_rate), own_rate)
+    crop = load_audio(encoded, start=0.5, duration=0.96)
+    assert len(crop) == 15360
+    np.testing.assert_allclose(crop[200:-200], load_audio(encoded)[8000:23360][200:-200], atol=0.02)
+
+
+@pytest.mark.parametrize("own_rate", [8000, 11025, 16000, 22050, 32000, 44100, 48000])
+def test_crop_has_the_asked_length_up_to_the_end(own_rate):
+    for own_length in range(60, 160):
+        with open_audio({"array": np.ones(own_length), "sampling_rate": own_rate}) as audio:
+            for num_samples in (1, 7, 15):
+                crop = audio.read(audio.num_samples - num_samples, num_samples)
+                assert len(crop) == num_samples, (own_length, num_samples)
+
+
+@pytest.mark.parametrize("container, subtype", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")])
+def test_crop_decodes_nothing_else(monkeypatch, container, subtype):
+    decoded = []
+    read = soundfile.SoundFile.read
+
+    def counting_read(self, *args, **kwargs):
+        samples = read(self, *args, **kwargs)
+        decoded.append(len(samples))
+        return samples
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting_read)
+    encoded = encode(chirp(20, 48000), 48000, container, subtype)
+    with open_audio(encoded) as audio:
+        assert audio.num_samples == 320000 and decoded == []
+        audio.read(200000, 1600)
+    assert 4800 <= sum(decoded) <= 5200
+
+
+def test_mp3_crops_print_nothing(capfd):
+    encoded = encode(chirp(5, 44100), 44100, "MP3")
+    for start in (0.0, 0.013, 0.5, 1.234, 3.3, 4.9):
+        load_audio(encoded, start=start, duration=0.2)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_audio_file_reads_many_times():
+    with open_audio(encode(chirp())) as audio:
+        assert audio.num_samples == 32000 and audio.sampling_rate == RATE
+        late, early = audio.read(30000, 500), audio.read(100, 500)
+        assert len(audio.read(31900, 500)) == 100
+    np.testing.assert_allclose(late, chirp()[30000:30500], atol=1e-4)
+    np.testing.assert_allclose(early, chirp()[100:600], atol=1e-4)
+
+
+def test_flac_without_a_length_in_its_header():
+    """As a program writes it that encodes into a pipe."""
+    encoded = bytearray(encode(chirp(), RATE, "FLAC"))
+    encoded[21] &= 0xF0  # the 36 bits of STREAMINFO that hold the number of samples
+    encoded[22:26] = bytes(4)
+    assert_same_sound(load_audio(bytes(encoded), start=0.5, duration=0.5), chirp()[8000:16000], 1e-4)
+    try:
+        samples = load_audio(bytes(encoded))
+    except AudioDecodingError:  # refused clearly
+        return
+    assert_same_sound(samples, chirp(), 1e-4)
+
+
+# Errors
+
+
+def truncated_flac() -> bytes:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE)
+    encoded = encode(noise, RATE, "FLAC")
+    return encoded[: len(encoded) // 3]
+
+
+BAD_FILES = {
+    "empty.wav": (b"", "0 bytes"),
+    "text.wav": (b"This is no audio. " * 100, "not audio that soundfile can decode"),
+    "text.mp3": (b"This is no audio. " * 100, "not audio that soundfile can decode"),
+    "text.raw": (b"This is no audio. " * 100, "not audio that soundfile can decode"),
+    "header.flac": (encode(np.zeros(100), RATE, "FLAC")[:20], "not audio that soundfile can decode"),
+    "truncated.flac": (truncated_flac(), "damaged|truncated"),
+    "no_samples.wav": (encode(np.zeros(0)), "holds no samples"),
+}
+
+
+@pytest.mark.parametrize("by", ["path", "bytes", "file"])
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_file_is_named(tmp_path, name, by):
+    encoded, message = BAD_FILES[name]
+    path = tmp_path / name
+    path.write_bytes(encoded)
+    source = {"path": path, "bytes": {"bytes": encoded, "path": name}, "file": open(path, "rb")}[by]
+    with pytest.raises(AudioDecodingError, match=rf"{name}.*({message})"):
+        load_audio(source)
+
+
+def test_damage_is_met_only_where_it_is():
+    encoded = truncated_flac()
+    assert len(load_audio(encoded, start=0.5, duration=0.5)) == 8000
+    with pytest.raises(AudioDecodingError, match="the audio is (damaged|truncated)"):
+        load_audio(encoded, start=4.0, duration=0.5)
+
+
+def test_missing_file(tmp_path):
+    for source in (tmp_path / "nowhere.wav", {"bytes": None, "path": str(tmp_path / "nowhere.wav")}):
+        with pytest.raises(FileNotFoundError, match="nowhere.wav"):
+            load_audio(source)
+    with pytest.raises(FileNotFoundError, match="nowhere.wav"):
+        load_audio("memory://folder/nowhere.wav")
+
+
+@pytest.mark.parametrize("source", [{}, {"bytes": None, "path": None}, {"path": None}])
+def test_dictionary_of_nothing(source):
+    with pytest.raises(AudioDecodingError, match="neither bytes nor a path"):
+        load_audio(source)
+
+
+@pytest.mark.parametrize("array", [[], np.zeros((2, 0))])
+def test_empty_array(array):
+    with pytest.raises(AudioDecodingError, match="the array holds no samples"):
+        load_audio({"array": array, "sampling_rate": RATE})
+
+
+@pytest.mark.parametrize("start", [-0.1, 2.0, 100.0])
+def test_start_beyond_the_end(tmp_path, start):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(encode(chirp()))
+    with pytest.raises(ValueError, match=rf"`start` is {start} s.*clip.wav is 2.00 s long"):
+        load_audio(path, start=start)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
+def test_no_file_is_left_open(tmp_path):
+    good = tmp_path / "good.flac"
+    good.write_bytes(encode(chirp(), RATE, "FLAC"))
+    for name, (encoded, _) in BAD_FILES.items():
+        (tmp_path / name).write_bytes(encoded)
+    load_audio(good)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        load_audio(good)
+        load_audio(good, start=0.5, duration=0.1)
+        with pytest.raises(ValueError):
+            load_audio(good, start=9.0)
+        for name in BAD_FILES:
+            with pytest.raises(AudioDecodingError):
+                load_audio(tmp_path / name)
+    assert os.listdir("/proc/self/fd") == before

@@ -1,0 +1,107 @@
+"""Random segments: their lengths, where they lie, and that only they are decoded."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from feature_extraction import AudioDecodingError, random_segments
+
+
+RATE = 16000
+
+
+def encode(samples: np.ndarray, rate: int = RATE, container: str = "WAV", subtype: str | None = "FLOAT") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples.astype(np.float64), rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def starts(source: bytes, num_samples: int, count: int, seed: int = 0) -> np.ndarray:
+    """Of segments of a recording whose samples are their own positions."""
+    segments = random_segments(source, num_samples, np.random.default_rng(seed), count)
+    for segment in segments:
+        np.testing.assert_array_equal(np.diff(segment), 1)
+    return np.array([int(segment[0]) for segment in segments])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("num_samples", [1, 400, 15600])
+def test_lengths(num_samples, count):
+    segments = random_segments(encode(np.arange(20000)), num_samples, np.random.default_rng(0), count)
+    assert [segment.shape for segment in segments] == [(num_samples,)] * count
+    assert all(segment.dtype == np.float32 for segment in segments)
+
+
+def test_two_by_default():
+    assert len(random_segments(encode(np.arange(2000)), 400, np.random.default_rng(0))) == 2
+
+
+def test_the_generator_decides():
+    source = encode(np.arange(20000))
+    np.testing.assert_array_equal(starts(source, 400, 8, seed=1), starts(source, 400, 8, seed=1))
+    assert (starts(source, 400, 8, seed=1) != starts(source, 400, 8, seed=2)).any()
+    rng = np.random.default_rng(1)
+    first, second = (random_segments(source, 400, rng, 1)[0] for _ in range(2))
+    assert first[0] != second[0]
+
+
+def test_every_start_is_as_likely():
+    counts = np.bincount(starts(encode(np.arange(1009)), 1000, 2000), minlength=10)
+    assert len(counts) == 10
+    expected = 200
+    assert (
+        (counts - expected) ** 2 / expected
+    ).sum() < 27.9  # chi-squared of 9 degrees of freedom: once in a thousand
+
+
+def test_the_segments_of_a_pair_are_independent():
+    source = encode(np.arange(1009))
+    rng = np.random.default_rng(0)
+    pairs = np.array([[s[0] for s in random_segments(source, 1000, rng)] for _ in range(1000)]).astype(int)
+    assert len(np.unique(pairs, axis=0)) == 100
+    assert abs(np.corrcoef(pairs.T)[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("length", [1, 399, 400])
+def test_short_recording_is_returned_whole(length):
+    segments = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0))
+    for segment in segments:
+        np.testing.assert_array_equal(segment, np.arange(length))
+
+
+@pytest.mark.parametrize("own_rate", [8000, 11025, 22050, 44100, 48000])
+def test_resampled_segments_are_as_long(own_rate):
+    for length in range(1000, 1020):
+        source = {"array": np.ones(length), "sampling_rate": own_rate}
+        num_samples = length * RATE // own_rate - 3
+        segments = random_segments(source, num_samples, np.random.default_rng(length), 20)
+        assert {len(segment) for segment in segments} == {num_samples}
+
+
+def test_other_sampling_rate():
+    time = np.arange(8000) / 8000
+    source = encode(np.sin(2 * np.pi * 500 * time), 8000)
+    segment = random_segments(source, 8000, np.random.default_rng(0), 1, sampling_rate=32000)[0]
+    assert np.argmax(np.abs(np.fft.rfft(segment))) * 32000 / 8000 == 500
+
+
+def test_only_the_segments_are_decoded(monkeypatch):
+    decoded = []
+    read = soundfile.SoundFile.read
+
+    def counting_read(self, *args, **kwargs):
+        samples = read(self, *args, **kwargs)
+        decoded.append(len(samples))
+        return samples
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting_read)
+    source = encode(np.zeros(60 * 48000), 48000, "FLAC", "PCM_16")
+    random_segments(source, 15600, np.random.default_rng(0))
+    assert decoded == [46800, 46800]
+
+
+def test_bad_recording():
+    with pytest.raises(AudioDecodingError, match="0 bytes"):
+        random_segments({"bytes": b"", "path": "empty.wav"}, 400, np.random.default_rng(0))

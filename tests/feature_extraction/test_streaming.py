@@ -1,0 +1,467 @@
+"""The stream of segment pairs: what it loads, every clip once an epoch, resumption, and clips that cannot be read."""
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+import torch
+from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, List, Value
+from torch.utils.data import DataLoader
+
+from feature_extraction import SegmentPair, SegmentPairs, collate_segment_pairs, find_audio_column, load_audio_dataset
+
+
+POOL = Path(__file__).parents[3] / "shared" / "data" / "pretrain"
+RATE = 16000
+NUM_CLIPS = 24
+AUDIOSET = Features(
+    {
+        "video_id": Value("string"),
+        "audio": Audio(),
+        "labels": List(Value("string")),
+        "human_labels": List(Value("string")),
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def quick_and_clean(monkeypatch, tmp_path_factory):
+    """Keeps the cache out of the home folder, and spares the 5 s that `datasets` sleeps after each Parquet file."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
+
+
+def encode(samples: np.ndarray, rate: int = RATE, container: str = "FLAC", subtype: str | None = "PCM_24") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def clip(number: int, num_samples: int = 1600) -> np.ndarray:
+    """Between number / 100 and (number + 1) / 100, rising: any part says which clip it is of, and where it lies."""
+    return (number + 0.1 + 0.8 * np.arange(num_samples) / num_samples) / 100
+
+
+def number(segment: np.ndarray | torch.Tensor) -> int:
+    return int(100 * float(segment[0]))
+
+
+def write(path: Path, samples: np.ndarray | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(clip(1) if samples is None else samples))
+
+
+def audio_dataset(clips: list[dict | None], features: Features | None = None, **columns) -> Dataset:
+    """With encoded audio; `datasets` needs torchcodec to do it directly."""
+    features = features or Features({"audio": Audio()})
+    stored = {"bytes": Value("binary"), "path": Value("string")}
+    plain = {name: stored if isinstance(feature, Audio) else feature for name, feature in features.items()}
+    return Dataset.from_dict({"audio": clips, **columns}, features=Features(plain)).cast(features)
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory) -> Path:
+    """Four shards of AudioSet's schema."""
+    folder = tmp_path_factory.mktemp("audioset")
+    for shard in range(4):
+        numbers = range(shard, NUM_CLIPS, 4)
+        rows = audio_dataset(
+            [{"bytes": encode(clip(i)), "path": f"audio/train/{i}.flac"} for i in numbers],
+            AUDIOSET,
+            video_id=[str(i) for i in numbers],
+            labels=[["/m/0"]] * len(numbers),
+            human_labels=[["Speech"]] * len(numbers),
+        )
+        rows.to_parquet(folder / f"train-{shard:05}-of-00004.parquet")
+    return folder
+
+
+@pytest.fixture
+def clips(parquet, request):
+    """The same clips with random access and as a stream."""
+    return load_audio_dataset(str(parquet), streaming=request.param)["train"]
+
+
+both_kinds = pytest.mark.parametrize("clips", [False, True], ids=["map", "stream"], indirect=True)
+
+
+def loader(dataset, num_workers: int = 0, batch_size: int = 1, num_samples: int = 400, **kwargs) -> DataLoader:
+    pairs = SegmentPairs(dataset, num_samples, **kwargs)
+    return DataLoader(pairs, batch_size=batch_size, num_workers=num_workers, collate_fn=collate_segment_pairs)
+
+
+def take(dataset, num_batches: int, **kwargs) -> list[dict]:
+    batches = iter(loader(dataset, **kwargs))
+    try:
+        return [next(batches) for _ in range(num_batches)]
+    finally:  # an error would keep the workers, to be waited for by some later test
+        getattr(batches, "_shutdown_workers", lambda: None)()
+
+
+def take_epochs(dataset, num_epochs: int = 1, num_workers: int = 0, **kwargs) -> list[list[dict]]:
+    """By epoch, the batches of one pair each, up to the first that each worker gives of the epoch after them."""
+    epochs = [[] for _ in range(num_epochs + 1)]
+    done = set()
+    for batch in loader(dataset, num_workers, **kwargs):
+        worker, epoch, _ = batch["state"]
+        if epoch >= num_epochs:
+            done.add(worker)
+        epochs[min(epoch, num_epochs)].append(batch)
+        if len(done) == max(num_workers, 1):
+            return epochs
+
+
+def numbers(batches: list[dict]) -> list[int]:
+    """Which clips the anchors are of."""
+    return [number(segment) for batch in batches for segment in batch["waveforms"].chunk(2)[0]]
+
+
+def assert_same_batches(batches: list[dict], expected: list[dict]) -> None:
+    assert [numbers([batch]) for batch in batches] == [numbers([batch]) for batch in expected]
+    for batch, other in zip(batches, expected):
+        assert torch.equal(batch["waveforms"], other["waveforms"])
+        assert batch["state"] == other["state"]
+
+
+# Folders of audio
+
+
+def test_folder_with_labels(tmp_path):
+    for name in ("cat/a.flac", "cat/deep/er/b.FLAC", "dog/c.Wav", "dog/.d.flac", ".hidden/e.flac", "dog/notes.txt"):
+        write(tmp_path / name)
+    data = load_audio_dataset(str(tmp_path))
+    assert list(data) == ["train"]
+    train = data["train"]
+    assert train.features["audio"] == Audio(decode=False)
+    assert train.features["label"] == ClassLabel(names=["cat", "dog"])
+    assert [Path(audio["path"]).name for audio in train["audio"]] == ["a.flac", "b.FLAC", "c.Wav"]
+    assert train["label"][:] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "names", [["a.flac", "b.flac"], ["only/a.flac", "only/b.flac"], ["a.flac", "cat/b.flac", "dog/c.flac"]]
+)
+def test_folder_without_labels(tmp_path, names):
+    for name in names:
+        write(tmp_path / name)
+    train = load_audio_dataset(str(tmp_path))["train"]
+    assert train.column_names == ["audio"] and len(train) == len(names)
+
+
+def test_folder_of_splits(tmp_path):
+    for split, label in (("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")):
+        write(tmp_path / split / label / "a.flac")
+    write(tmp_path / "train" / "dog" / "b.flac")
+    data = load_audio_dataset(str(tmp_path))
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 3, "test": 2}
+    assert data["train"]["label"][:] == [0, 1, 1]
+
+
+def test_a_label_is_the_same_number_in_every_split(tmp_path):
+    for name in ("train/cat/a.flac", "train/dog/a.flac", "train/eel/a.flac", "test/dog/a.flac", "test/eel/a.flac"):
+        write(tmp_path / name)
+    data = load_audio_dataset(str(tmp_path))
+    assert data["test"].features["label"].names == data["train"].features["label"].names
+
+
+def test_relative_folder(tmp_path, monkeypatch):
+    write(tmp_path / "audio" / "a.flac")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert len(load_audio_dataset("../audio")["train"]) == 1
+
+
+def test_folder_inside_a_hidden_one(tmp_path):
+    write(tmp_path / ".cache" / "audio" / "a.flac")
+    assert len(load_audio_dataset(str(tmp_path / ".cache" / "audio"))["train"]) == 1
+
+
+def test_folder_called_like_a_file_is_no_clip(tmp_path):
+    write(tmp_path / "a.wav" / "b.flac")
+    train = load_audio_dataset(str(tmp_path))["train"]
+    assert [Path(audio["path"]).name for audio in train["audio"]] == ["b.flac"]
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no audio.*flac.*parquet"):
+        load_audio_dataset(str(tmp_path))
+
+
+# Parquet
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("pattern, expected", [("", 24), ("*.parquet", 24), ("train-00002-of-00004.parquet", 6)])
+def test_parquet(parquet, pattern, expected, streaming):
+    data = load_audio_dataset(str(parquet / pattern), streaming=streaming)
+    train = data["train"]
+    assert isinstance(train, IterableDataset if streaming else Dataset)
+    assert set(train.features) == set(AUDIOSET) and isinstance(train.features["audio"], Audio)
+    rows = list(train.cast_column("audio", Audio(decode=False)))
+    assert len(rows) == len({row["video_id"] for row in rows}) == expected
+    assert rows[0]["audio"]["bytes"] == encode(clip(int(rows[0]["video_id"])))
+
+
+def test_parquet_splits(parquet, tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}-00000-of-00001.parquet").write_bytes(next(parquet.iterdir()).read_bytes())
+    assert set(load_audio_dataset(str(tmp_path))) == {"train", "test"}
+
+
+# The audio column
+
+
+def test_find_audio_column():
+    one = Dataset.from_dict({"sound": ["a.wav"], "text": ["b"]}).cast_column("sound", Audio())
+    assert find_audio_column(one) == "sound"
+    assert find_audio_column(one.cast_column("sound", Audio(decode=False))) == "sound"
+    assert find_audio_column(one.to_iterable_dataset()) == "sound"
+    assert find_audio_column(one, "text") == "text"
+
+
+def test_find_audio_column_errors():
+    one = Dataset.from_dict({"sound": ["a.wav"], "text": ["b"]}).cast_column("sound", Audio())
+    with pytest.raises(ValueError, match="no column 'noise'.*'sound', 'text'"):
+        find_audio_column(one, "noise")
+    with pytest.raises(ValueError, match="0 columns.*'text': 'Value'"):
+        find_audio_column(one.remove_columns("sound"))
+    two = one.cast_column("text", Audio())
+    with pytest.raises(ValueError, match="2 columns.*'sound': 'Audio', 'text': 'Audio'"):
+        find_audio_column(two)
+    with pytest.raises(ValueError, match="2 columns"):
+        SegmentPairs(two, 400)
+    assert SegmentPairs(two, 400, audio_column="text").audio_column == "text"
+
+
+# Every clip once an epoch
+
+
+@both_kinds
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_every_clip_once_an_epoch(clips, world_size, num_workers):
+    read = [[], []]
+    for rank in range(world_size):
+        epochs = take_epochs(clips, 2, num_workers, rank=rank, world_size=world_size)
+        for epoch in (0, 1):
+            assert len(epochs[epoch]) == NUM_CLIPS // world_size
+            read[epoch] += numbers(epochs[epoch])
+    assert [sorted(epoch) for epoch in read] == [list(range(NUM_CLIPS))] * 2
+
+
+@both_kinds
+def test_order(clips):
+    first, second, _ = [numbers(epoch) for epoch in take_epochs(clips, 2, seed=1)]
+    assert first != sorted(first) and first != second
+    assert numbers(take_epochs(clips, seed=1)[0]) == first
+    assert numbers(take_epochs(clips, seed=2)[0]) != first
+
+
+@both_kinds
+def test_without_shuffling(clips):
+    stored = [row["video_id"] for row in clips.cast_column("audio", Audio(decode=False))]
+    for epoch in take_epochs(clips, 2, shuffle=False)[:2]:
+        assert [str(i) for i in numbers(epoch)] == stored
+
+
+@both_kinds
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_same_seed_same_stream(clips, num_workers):
+    assert_same_batches(*(take(clips, 15, num_workers=num_workers, batch_size=2, seed=3) for _ in range(2)))
+
+
+@both_kinds
+def test_pairs(clips):
+    pairs = iter(SegmentPairs(clips, 400))
+    pairs = [next(pairs) for _ in range(2 * NUM_CLIPS)]
+    assert {pair.anchor.shape for pair in pairs} == {pair.positive.shape for pair in pairs} == {(400,)}
+    assert [number(pair.anchor) for pair in pairs] == [number(pair.positive) for pair in pairs]
+    offsets = {(number(pair.anchor), float(pair.anchor[0]), float(pair.positive[0])) for pair in pairs}
+    assert len(offsets) == 2 * NUM_CLIPS  # other segments in each epoch
+    assert np.mean([abs(pair.anchor[0] - pair.positive[0]) > 1e-5 for pair in pairs]) > 0.9
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_fewer_shards_than_readers(parquet, num_workers):
+    single = load_audio_dataset(str(parquet / "train-00000-of-00004.parquet"), streaming=True)["train"]
+    read = []
+    for rank in range(3):
+        read += numbers(take_epochs(single, num_workers=num_workers, rank=rank, world_size=3)[0])
+    assert sorted(read) == list(range(0, NUM_CLIPS, 4))
+
+
+def test_more_workers_than_shards(parquet):
+    single = load_audio_dataset(str(parquet / "train-00000-of-00004.parquet"), streaming=True)["train"]
+    assert sorted(set(numbers(take(single, 20, num_workers=2)))) == list(range(0, NUM_CLIPS, 4))
+
+
+# Resumption
+
+
+@both_kinds
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("num_done", [3, 6, 12, 15], ids=lambda n: f"after {n}")
+def test_resumption_is_exact(clips, num_workers, num_done):
+    """Batches of two clips, so an epoch of 24 ends after 12."""
+    batches = take(clips, 20, num_workers=num_workers, batch_size=2)
+    readers, next_worker = {}, 0
+    for batch in batches[:num_done]:
+        worker, *place = batch["state"]
+        readers[worker] = tuple(place)
+        next_worker = (worker + 1) % max(num_workers, 1)
+    resumed = take(
+        clips, 20 - num_done, num_workers=num_workers, batch_size=2, state=readers, first_worker=next_worker
+    )
+    assert_same_batches(resumed, batches[num_done:])
+
+
+def test_resumption_twice(parquet):
+    train = load_audio_dataset(str(parquet))["train"]
+    batches = take(train, 9, batch_size=2)
+    resumed, state = [], {}
+    for _ in range(3):
+        resumed += take(train, 3, batch_size=2, state=state)
+        state = {0: resumed[-1]["state"][1:]}
+    assert_same_batches(resumed, batches)
+
+
+# Clips that cannot be read
+
+
+BAD_CLIPS = {
+    "02_empty.flac": (b"", "0 bytes"),
+    "05_text.wav": (b"This is no audio. " * 100, "not audio that soundfile can decode"),
+    "06_truncated.flac": (encode(np.random.default_rng(0).uniform(-0.5, 0.5, RATE))[:1000], "damaged|truncated"),
+}
+
+
+@pytest.fixture
+def folder_with_bad_clips(tmp_path):
+    """Ten files, of which three cannot be read; neither of two workers begins or ends with one of them."""
+    bad = {int(name[:2]): name for name in BAD_CLIPS}
+    for i in range(10):
+        if i in bad:
+            (tmp_path / bad[i]).write_bytes(BAD_CLIPS[bad[i]][0])
+        else:
+            write(tmp_path / f"{i:02}.flac", clip(i))
+    return tmp_path
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_bad_clips_are_skipped_and_told_of(folder_with_bad_clips, num_workers):
+    train = load_audio_dataset(str(folder_with_bad_clips))["train"]
+    epochs = take_epochs(train, 2, num_workers, shuffle=False)
+    for epoch in epochs[:2]:
+        assert sorted(numbers(epoch)) == [0, 1, 3, 4, 7, 8, 9]
+        skipped = [entry for batch in epoch for entry in batch["skipped"]]
+        assert sorted(Path(name).name for name, _ in skipped) == sorted(BAD_CLIPS)
+        for name, reason in skipped:
+            assert name in reason
+            assert any(part in reason for part in BAD_CLIPS[Path(name).name][1].split("|"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_bad_rows_are_skipped_and_told_of(tmp_path, streaming):
+    encoded = {f"good{i}.flac": encode(clip(i)) for i in range(8)}
+    encoded |= {name: data for name, (data, _) in BAD_CLIPS.items()}
+    rows = audio_dataset([{"bytes": data, "path": name} for name, data in encoded.items()])
+    rows.to_parquet(tmp_path / "train.parquet")
+    train = load_audio_dataset(str(tmp_path), streaming=streaming)["train"]
+    epochs = take_epochs(train, 3)
+    assert [sorted(numbers(epoch)) for epoch in epochs[:3]] == [list(range(8))] * 3
+    counts = Counter(name for epoch in epochs for batch in epoch for name, _ in batch["skipped"])
+    assert set(counts) == set(BAD_CLIPS) and set(counts.values()) <= {3, 4}  # the fourth epoch has begun
+
+
+def test_missing_file_is_skipped(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"{i}.flac", clip(i))
+    train = load_audio_dataset(str(tmp_path))["train"]
+    (tmp_path / "1.flac").unlink()
+    batches = take(train, 4, shuffle=False)
+    assert numbers(batches) == [0, 2, 0, 2]
+    (name, reason), *others = [entry for batch in batches[:2] for entry in batch["skipped"]]
+    assert not others and Path(name).name == "1.flac" and "No such file" in reason
+
+
+def test_row_without_audio_is_skipped():
+    train = audio_dataset([{"bytes": encode(clip(1)), "path": None}, None, {"bytes": encode(clip(2)), "path": None}])
+    batches = take(train, 4, shuffle=False)
+    assert numbers(batches) == [1, 2, 1, 2]
+    assert [len(batch["skipped"]) for batch in batches] == [0, 1, 0, 1]
+
+
+def test_bad_clip_without_a_name_is_told_of_by_its_row():
+    train = audio_dataset([{"bytes": encode(clip(1)), "path": None}, {"bytes": b"", "path": None}])
+    skipped = [entry for batch in take(train, 2, shuffle=False) for entry in batch["skipped"]]
+    assert [name for name, _ in skipped] == ["row 1"]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_nothing_but_bad_clips(tmp_path, num_workers):
+    for name in ("a.wav", "b.wav", "c.wav"):
+        (tmp_path / name).touch()
+    train = load_audio_dataset(str(tmp_path))["train"]
+    with pytest.raises(ValueError, match=r"No clip could be read.*[abc]\.wav is empty: it has 0 bytes"):
+        take(train, 1, num_workers=num_workers)
+
+
+# Other recordings and batches
+
+
+def test_stereo_at_48_kilohertz(tmp_path):
+    write(tmp_path / "good.flac")
+    stereo = np.tile([0.5, 0.1], (48000, 1))
+    (tmp_path / "good.flac").write_bytes(encode(stereo, 48000))
+    train = load_audio_dataset(str(tmp_path))["train"]
+    batch = take(train, 1, num_samples=8000)[0]
+    assert batch["waveforms"].shape == (2, 8000) and batch["lengths"].tolist() == [8000, 8000]
+    np.testing.assert_allclose(batch["waveforms"][:, 100:-100], 0.3, atol=0.01)
+
+
+def test_other_sampling_rate(tmp_path):
+    time = np.arange(RATE) / RATE
+    write(tmp_path / "a.flac", 0.5 * np.sin(2 * np.pi * 1000 * time))
+    train = load_audio_dataset(str(tmp_path))["train"]
+    segment = take(train, 1, num_samples=4000, sampling_rate=8000)[0]["waveforms"][0]
+    assert torch.fft.rfft(segment).abs().argmax() * 8000 / 4000 == 1000
+
+
+def test_short_clips_are_padded(tmp_path):
+    for i, num_samples in enumerate((100, 400, 1600)):
+        write(tmp_path / f"{i}.flac", clip(i, num_samples))
+    batch = take(load_audio_dataset(str(tmp_path))["train"], 1, batch_size=3, shuffle=False)[0]
+    assert batch["waveforms"].shape == (6, 400)
+    assert batch["lengths"].tolist() == [100, 400, 400] * 2
+    for waveform in batch["waveforms"][[0, 3]]:
+        np.testing.assert_allclose(waveform[:100], clip(0, 100), atol=1e-6)
+        assert not waveform[100:].any()
+
+
+def test_collate_layout():
+    pairs = [
+        SegmentPair(np.full(3, 1.0, np.float32), np.full(3, -1.0, np.float32), (0, 0, 4), [("a", "bad")]),
+        SegmentPair(np.full(2, 2.0, np.float32), np.full(1, -2.0, np.float32), (0, 0, 5), [("b", "worse")]),
+    ]
+    batch = collate_segment_pairs(pairs)
+    assert batch["waveforms"].tolist() == [[1, 1, 1], [2, 2, 0], [-1, -1, -1], [-2, 0, 0]]
+    assert batch["waveforms"].dtype == torch.float32
+    assert batch["lengths"].tolist() == [3, 2, 3, 1]
+    assert batch["state"] == (0, 0, 5)
+    assert batch["skipped"] == [("a", "bad"), ("b", "worse")]
+
+
+@pytest.mark.skipif(not POOL.is_dir(), reason="the pool of recordings is not there")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_pool(num_workers):
+    train = load_audio_dataset(str(POOL), streaming=True)["train"]
+    for batch in take(train, 3, num_workers=num_workers, batch_size=8, num_samples=15600, buffer_size=32):
+        assert batch["waveforms"].shape == (16, 15600) and batch["waveforms"].isfinite().all()
+        assert batch["waveforms"].abs().amax(-1).count_nonzero() > 12
+        assert (batch["lengths"] > 0).all() and batch["lengths"].max() == 15600
+        assert batch["skipped"] == []

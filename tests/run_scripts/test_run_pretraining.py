@@ -1,0 +1,166 @@
+"""The pre-training job, end to end on small audio."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import run_pretraining
+import torch
+from conftest import pretraining_arguments
+from datasets import Audio, Dataset
+from run_pretraining import RECIPES, Progress, build_optimizer, find_checkpoints, make_features, warn_if_degenerate
+from transformers import AutoFeatureExtractor, AutoModel
+
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAConfig, COLAForPreTraining
+
+
+def history(folder: Path) -> dict[int, dict[str, float]]:
+    entries = json.loads((folder / "training_state.json").read_text())["history"]
+    return {entry["step"]: entry for entry in entries}
+
+
+def test_leaves_a_loadable_model_plots_and_a_card(pretrained: Path):
+    extractor = AutoFeatureExtractor.from_pretrained(pretrained)
+    features = extractor(np.random.default_rng(0).standard_normal(16000), sampling_rate=16000, return_tensors="pt")
+    assert AutoModel.from_pretrained(pretrained)(**features).pooler_output.shape == (1, 1280)
+    assert matplotlib.image.imread(pretrained / "training_curves.png").std() > 0.01
+    assert "pipeline_tag: feature-extraction" in (pretrained / "README.md").read_text()
+    assert {"configuration_cola.py", "modeling_cola.py", "feature_extraction_cola.py"} <= {
+        path.name for path in pretrained.iterdir()
+    }
+
+
+def test_records_loss_accuracy_speed_and_validation(pretrained: Path):
+    entries = history(pretrained)
+    assert list(entries) == [1, 2, 3, 4]
+    assert all(0 <= entry["accuracy"] <= 1 and entry["segments_per_second"] > 0 for entry in entries.values())
+    assert {step for step, entry in entries.items() if "validation_accuracy" in entry} == {2, 4}
+
+
+def test_training_learns(tones: Path, tmp_path: Path):
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, "--max_steps", "20", "--logging_steps", "5"))
+    entries = history(tmp_path)
+    assert entries[20]["loss"] < entries[5]["loss"]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, num_workers: int):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    arguments = ("--max_steps", "7", "--save_steps", "3", "--save_total_limit", "5")
+    arguments += ("--dataloader_num_workers", str(num_workers))
+    run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
+    shutil.copytree(whole / "checkpoint-3", resumed / "checkpoint-3")
+    run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume"))
+    for step in range(1, 8):
+        for key in ("loss", "accuracy", "learning_rate", "validation_loss"):
+            assert history(resumed)[step].get(key) == history(whole)[step].get(key), (step, key)
+    model, other = (COLAForPreTraining.from_pretrained(folder) for folder in (whole, resumed))
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+
+
+def test_does_not_overwrite_a_run(pretrained: Path, tones: Path):
+    with pytest.raises(ValueError, match="--resume"):
+        run_pretraining.main(pretraining_arguments(tones, pretrained))
+
+
+def test_keeps_the_newest_checkpoints_and_no_temporary_one(tones: Path, tmp_path: Path):
+    run_pretraining.main(
+        pretraining_arguments(tones, tmp_path, "--max_steps", "5", "--save_steps", "1", "--save_total_limit", "2")
+    )
+    assert [path.name for path in find_checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-5"]
+    assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_skips_and_lists_broken_clips(tones: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    shutil.copytree(tones, data)
+    (data / "low" / "empty.wav").write_bytes(b"")
+    (data / "low" / "text.wav").write_text("this is not audio " * 100)
+    # Two epochs and more, so that both are met.
+    run_pretraining.main(pretraining_arguments(data, tmp_path / "out", "--max_steps", "14", "--eval_steps", "14"))
+    listed = (tmp_path / "out" / "skipped_0.tsv").read_text()
+    assert "empty.wav" in listed and "0 bytes" in listed
+    assert "text.wav" in listed and "not audio" in listed
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_reads_parquet_in_the_schema_of_audioset(tones: Path, tmp_path: Path, streaming: bool):
+    files = sorted(str(path) for path in tones.rglob("*.wav"))
+    rows = {"video_id": files, "audio": files, "labels": [["/m/0"]] * len(files)}
+    (tmp_path / "data").mkdir()
+    Dataset.from_dict(rows).cast_column("audio", Audio(decode=False)).to_parquet(tmp_path / "data" / "train.parquet")
+    more = ("--validation_clips", "4", "--max_steps", "2", *(("--streaming",) if streaming else ()))
+    run_pretraining.main(pretraining_arguments(tmp_path / "data", tmp_path / "out", *more))
+    assert "validation_loss" in history(tmp_path / "out")[2]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--recipe", "best"), "--recipe must be one of"),
+        (("--max_steps", "0"), "--max_steps must be at least 1"),
+        (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
+        (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
+        (("--audio_column", "sound"), "no column 'sound'"),
+        (("--encoder", "efficientnet_zero"), "efficientnet_zero"),
+    ],
+)
+def test_bad_arguments_are_named(tones: Path, tmp_path: Path, more: tuple[str, ...], message: str):
+    with pytest.raises(ValueError, match=message):
+        run_pretraining.main(pretraining_arguments(tones, tmp_path, *more))
+
+
+def test_an_empty_folder_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="holds no audio"):
+        run_pretraining.main(pretraining_arguments(tmp_path, tmp_path / "out"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tones: Path, tmp_path: Path):
+    with pytest.raises(FloatingPointError, match="--learning_rate"):
+        run_pretraining.main(pretraining_arguments(tones, tmp_path, "--learning_rate", "1e30", "--max_steps", "10"))
+
+
+def test_only_the_positives_are_augmented():
+    extractor = COLAFeatureExtractor()
+    waveforms = torch.randn(4, 15600).repeat(2, 1)  # anchors and positives are the same segments
+    batch = {"waveforms": waveforms, "lengths": torch.full((8,), 15600)}
+    expected = extractor.log_mel(waveforms[:4], batch["lengths"][:4])[0]
+    for recipe in RECIPES.values():
+        anchors, positives = make_features(batch, extractor, recipe, torch.device("cpu"))
+        torch.testing.assert_close(anchors, expected)
+        assert (positives - expected).abs().max() > 0.01
+
+
+def test_norms_and_biases_do_not_decay():
+    model = COLAForPreTraining(COLAConfig(encoder="compact"))
+    decayed, others = build_optimizer(model, RECIPES["modern"], 1e-3).param_groups
+    assert decayed["weight_decay"] > 0 and others["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in others["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"step": 100, "accuracy": 0.995}, "add recordings"),
+        ({"step": 100, "validation_cosine": 0.99}, "collapsed"),
+        ({"step": 100, "accuracy": 0.9, "validation_cosine": 0.5}, None),
+        ({"step": 2, "accuracy": 1.0, "validation_cosine": 0.99}, None),
+    ],
+)
+def test_warns_of_a_solved_task_and_of_collapse(entry: dict, message: str | None, caplog: pytest.LogCaptureFixture):
+    run_pretraining.Accelerator()
+    with caplog.at_level(logging.WARNING):
+        warn_if_degenerate(entry, 64)
+    assert (message in caplog.text) if message else not caplog.text
+
+
+def test_progress_survives_json(tmp_path: Path):
+    progress = Progress(step=3, next_worker=1, readers={0: (0, 8), 1: (1, 2)}, history=[{"step": 3}], num_skipped=2)
+    (tmp_path / "progress.json").write_text(json.dumps(vars(progress)))
+    assert Progress.load(tmp_path / "progress.json") == progress
