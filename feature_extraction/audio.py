@@ -18,7 +18,7 @@ import torchaudio
 # What soundfile decodes, by the ending of a file's name.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 
-# Encoders that write to a pipe leave the length out of the header, and libsndfile gives an absurd one.
+# Encoders that write to a pipe leave the length out of a FLAC header; libsndfile gives an absurd one and cannot seek.
 UNKNOWN_LENGTH = 2**62
 
 
@@ -159,16 +159,11 @@ def open_audio(
         except (soundfile.SoundFileError, TypeError) as error:
             raise AudioDecodingError(f"{name} is not audio that soundfile can decode: {error}") from error
         with decoder:
-            known = decoder.frames < UNKNOWN_LENGTH
-            yield AudioFile(decoder if known else _read_blocks(decoder), decoder.samplerate, sampling_rate, name)
-
-
-def _read_blocks(decoder: soundfile.SoundFile) -> np.ndarray:
-    """All samples `[num_samples, channels]` of a file whose header does not say how many there are."""
-    blocks = [np.empty((0, decoder.channels), np.float32)]
-    while len(block := decoder.read(2**16, dtype="float32", always_2d=True)):
-        blocks.append(block)
-    return np.concatenate(blocks)
+            if decoder.frames >= UNKNOWN_LENGTH:
+                raise AudioDecodingError(
+                    f"The header of {name} does not say how long it is: encode it anew to a file."
+                )
+            yield AudioFile(decoder, decoder.samplerate, sampling_rate, name)
 
 
 def load_audio(

@@ -238,12 +238,8 @@ def test_flac_without_a_length_in_its_header():
     encoded = bytearray(encode(chirp(), RATE, "FLAC"))
     encoded[21] &= 0xF0  # the 36 bits of STREAMINFO that hold the number of samples
     encoded[22:26] = bytes(4)
-    assert_same_sound(load_audio(bytes(encoded), start=0.5, duration=0.5), chirp()[8000:16000], 1e-4)
-    try:
-        samples = load_audio(bytes(encoded))
-    except AudioDecodingError:  # refused clearly
-        return
-    assert_same_sound(samples, chirp(), 1e-4)
+    with pytest.raises(AudioDecodingError, match="does not say how long"):
+        load_audio(bytes(encoded))
 
 
 # Errors

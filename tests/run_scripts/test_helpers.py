@@ -7,7 +7,7 @@ import numpy as np
 import plots
 import pytest
 import torch
-from augmentation import add_noise, spec_augment
+from augmentation import add_noise, mix_background, random_equalizer, spec_augment
 from metrics import ClassificationMetrics
 
 
@@ -40,6 +40,28 @@ def test_spec_augment_masks_bands_and_frames_of_each_clip_by_itself():
     assert bands.sum(1).float().mean() > 4 and frames.sum(1).float().mean() > 6
     assert len({tuple(row.tolist()) for row in bands}) > 50
     assert not (spec_augment(torch.ones(4, 96, 64), 0, 0, -5.0) == -5.0).any()
+
+
+def test_mixed_background_is_another_clip_in_the_back():
+    torch.manual_seed(0)
+    clips = torch.arange(1.0, 9.0)[:, None, None].expand(8, 4, 3)  # log magnitudes
+    mixed = mix_background(clips, 0.4)
+    assert mixed.shape == clips.shape and (mixed.std((1, 2)) < 1e-6).all()
+    low, high = clips + np.log(0.6) - 1e-5, (0.6 * clips.exp() + 0.4 * clips.max().exp()).log() + 1e-5
+    assert ((mixed >= low) & (mixed <= high)).all()
+    assert (mixed - clips).abs().max() > 0.1
+    torch.testing.assert_close(mix_background(clips, 0.0), clips)
+
+
+def test_equalizer_adds_one_smooth_response_to_all_frames_of_a_clip():
+    torch.manual_seed(0)
+    values = torch.zeros(500, 10, 64)
+    response = random_equalizer(values, 0.7, floor=-11.5)
+    torch.testing.assert_close(response, response[:, :1].expand_as(response))
+    assert response[:, 0, 0].std().item() == pytest.approx(0.7, rel=0.15)
+    assert response[:, 0].diff(dim=-1).abs().max() < 0.4  # no jumps
+    assert (response[0, 0] - response[1, 0]).abs().max() > 0.1
+    assert random_equalizer(values, 50.0, floor=-11.5).min() == pytest.approx(-11.5)
 
 
 def is_drawn(path: Path) -> bool:
