@@ -8,6 +8,7 @@ from .modeling_cola import (
     COLAModel,
     COLAModelOutput,
     COLAPreTrainedModel,
+    contrastive_loss,
 )
 
 
@@ -30,4 +31,5 @@ __all__ = [
     "COLAModel",
     "COLAModelOutput",
     "COLAPreTrainedModel",
+    "contrastive_loss",
 ]

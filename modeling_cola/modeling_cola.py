@@ -510,4 +510,5 @@ __all__ = [
     "COLAModel",
     "COLAModelOutput",
     "COLAPreTrainedModel",
+    "contrastive_loss",
 ]

@@ -14,7 +14,7 @@ def tune_cpu() -> None:
 
     Denormal numbers are taken for zero: some weights at the start are so small that they slow a step severalfold.
     And glibc keeps freed memory: by default it hands each large tensor back to the kernel and asks for it again, page
-    by page, at every step, which takes about half of a step's time (`benchmarks/cpu_step.py` measures it).
+    by page, at every step, which takes about half of a step's time (`run_scripts/measure_speed.py` measures it).
     """
     torch.set_flush_denormal(True)
     try:

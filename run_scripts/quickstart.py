@@ -55,11 +55,13 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
     """Runs it all and returns the accuracy of each method in %, if there are labels."""
     (args,) = HfArgumentParser(QuickstartArguments).parse_args_into_dataclasses(argv)
     tune_cpu()
-    data = args.data or f"outputs/synthetic-audio-seed{args.seed}"
-    if args.data is None:
+    data, name = args.data, "synthetic"
+    if data is None:
+        data = f"outputs/synthetic-audio-seed{args.seed}"
         write_corpus(data, seed=args.seed)
-    name = re.sub(r"\W+", "-", Path(data).resolve().name)
-    output_dir = Path(args.output_dir or f"outputs/quickstart-{name}-{args.max_steps}-steps-seed{args.seed}")
+    else:
+        name = re.sub(r"\W+", "-", Path(data).resolve().name)
+    output_dir = Path(args.output_dir or f"outputs/quickstart-{name}-seed{args.seed}")
 
     train, test = split_clips(load_audio_dataset(data), args.seed)
     if len(train) < MIN_CLIPS:

@@ -40,7 +40,7 @@ from feature_extraction import (
     load_audio_dataset,
     random_segments,
 )
-from modeling_cola import COLAConfig, COLAForPreTraining
+from modeling_cola import COLAConfig, COLAForPreTraining, contrastive_loss
 
 
 logger = get_logger(__name__)
@@ -138,11 +138,14 @@ class Progress:
     next_worker: int = 0
     readers: dict[int, tuple[int, int]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    sums: tuple[float, float] = (0.0, 0.0)
+    """Loss and pretext accuracy since the last entry of the log."""
     num_skipped: int = 0
 
     @classmethod
     def load(cls, path: Path) -> "Progress":
         values = json.loads(path.read_text())
+        values["sums"] = tuple(values["sums"])
         values["readers"] = {int(worker): tuple(place) for worker, place in values["readers"].items()}
         return cls(**values)
 
@@ -210,24 +213,33 @@ def make_features(
 
 
 @torch.no_grad()
+def encode(
+    model: COLAForPreTraining, anchors: torch.Tensor, positives: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """h `[2N, D]` of held-out anchors and positives, and z `[N, projection_size]` of each."""
+    was_training = model.training
+    model.eval()
+    h = model.cola(torch.cat([anchors, positives]).to(model.device)).pooler_output
+    z = model.projection(h)
+    model.train(was_training)
+    return h, *z.chunk(2)
+
+
 def validate(
-    model: COLAForPreTraining, anchors: torch.Tensor, positives: torch.Tensor, batch_size: int, device: torch.device
+    model: COLAForPreTraining, anchors: torch.Tensor, positives: torch.Tensor, batch_size: int
 ) -> dict[str, float]:
     """Loss and pretext accuracy on held-out recordings, and the mean cosine of the z of different recordings."""
-    model.eval()
-    outputs = []
-    for start in range(0, len(anchors) - 1, batch_size):
-        batch = slice(start, start + batch_size)
-        outputs.append((model(anchors[batch].to(device), positives[batch].to(device)), len(anchors[batch])))
-    model.train()
-    total = sum(count for _, count in outputs)
-    z = torch.nn.functional.normalize(torch.cat([output.anchor_embeds for output, _ in outputs]), dim=-1)
-    cosine = (z.sum(0).square().sum() - len(z)) / (len(z) * (len(z) - 1))
-    return {
-        "validation_loss": sum(output.loss.item() * count for output, count in outputs) / total,
-        "validation_accuracy": sum(output.accuracy.item() * count for output, count in outputs) / total,
-        "validation_cosine": cosine.item(),
-    }
+    # Each process does it for itself: the model's own forward would gather the same recordings from all of them.
+    _, z, z_positive = encode(model, anchors, positives)
+    total, loss, accuracy = len(z), 0.0, 0.0
+    for batch in torch.arange(total, device=z.device).split(batch_size):
+        with torch.no_grad():
+            batch_loss, batch_accuracy = contrastive_loss(model.similarity(z[batch], z_positive[batch]))
+        loss += batch_loss.item() * len(batch) / total
+        accuracy += batch_accuracy.item() * len(batch) / total
+    unit = torch.nn.functional.normalize(z, dim=-1)
+    cosine = (unit.sum(0).square().sum() - total) / (total * (total - 1))
+    return {"validation_loss": loss, "validation_accuracy": accuracy, "validation_cosine": cosine.item()}
 
 
 def save_checkpoint(accelerator: Accelerator, progress: Progress, output_dir: Path, limit: int) -> None:
@@ -284,19 +296,15 @@ def write_pictures(
     num_candidates: int,
     output_dir: Path,
 ) -> None:
-    model.eval()
     plot_training_curves(progress.history, output_dir / "training_curves.png", num_candidates)
     if len(anchors) < 8:
         return
-    device = next(model.parameters()).device
+    h, z, z_positive = encode(model, anchors, positives)
     with torch.no_grad():
-        chosen = slice(0, 64)
-        z = model.projection(model.cola(torch.cat([anchors[chosen], positives[chosen]]).to(device)).pooler_output)
-        logits = model.similarity(*z.chunk(2)).float().cpu().numpy()
-        h = model.cola(torch.cat([anchors, positives]).to(device)).pooler_output.float().cpu().numpy()
-    plot_similarity_matrix(logits, output_dir / "similarity_matrix.png")
+        logits = model.similarity(z[:64], z_positive[:64])
+    plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png")
     plot_embedding_map(
-        h,
+        h.float().cpu().numpy(),
         output_dir / "embedding_map.png",
         labels and labels * 2,
         pairs=True,
@@ -428,7 +436,8 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
     bar = tqdm(
         total=args.max_steps, initial=progress.step, disable=not accelerator.is_main_process, desc="Pre-training"
     )
-    sums, waited, since = torch.zeros(2, device=accelerator.device), 0.0, time.perf_counter()
+    sums = torch.tensor(progress.sums, device=accelerator.device)
+    timed_from, waited, since = progress.step, 0.0, time.perf_counter()
     with bar, logging_redirect_tqdm():
         for step in range(progress.step + 1, args.max_steps + 1):
             asked = time.perf_counter()
@@ -462,7 +471,7 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
                     "loss": loss,
                     "accuracy": accuracy,
                     "learning_rate": scheduler.get_last_lr()[0],
-                    "segments_per_second": 2 * num_candidates * args.logging_steps / elapsed,
+                    "segments_per_second": 2 * num_candidates * (step - timed_from) / elapsed,
                     "data_wait": waited / elapsed,
                 }
                 bar.set_postfix_str(
@@ -471,14 +480,15 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
                 )
                 sums.zero_()
             if len(held_out_anchors) > 1 and (step % args.eval_steps == 0 or step == args.max_steps):
-                entry |= validate(model, held_out_anchors, held_out_positives, batch_size, accelerator.device)
+                entry |= validate(accelerator.unwrap_model(model), held_out_anchors, held_out_positives, batch_size)
             if len(entry) > 1:
                 progress.history.append(entry)
                 warn_if_degenerate(entry, num_candidates)
             if step % args.save_steps == 0 or step == args.max_steps:
+                progress.sums = tuple(sums.tolist())
                 save_checkpoint(accelerator, progress, output_dir, args.save_total_limit)
             if step % args.logging_steps == 0:
-                waited, since = 0.0, time.perf_counter()
+                timed_from, waited, since = step, 0.0, time.perf_counter()
 
     # Results
     if accelerator.is_main_process:

@@ -51,14 +51,16 @@ def test_training_learns(tones: Path, tmp_path: Path):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, num_workers: int):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    arguments = ("--max_steps", "7", "--save_steps", "3", "--save_total_limit", "5")
+    # The log's entries of two steps straddle the checkpoint after the third.
+    arguments = ("--max_steps", "8", "--save_steps", "3", "--save_total_limit", "5", "--logging_steps", "2")
     arguments += ("--dataloader_num_workers", str(num_workers))
     run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
     shutil.copytree(whole / "checkpoint-3", resumed / "checkpoint-3")
     run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume"))
-    for step in range(1, 8):
+    assert list(history(resumed)) == list(history(whole)) == [2, 4, 6, 8]
+    for step in history(whole):
         for key in ("loss", "accuracy", "learning_rate", "validation_loss"):
-            assert history(resumed)[step].get(key) == history(whole)[step].get(key), (step, key)
+            assert history(resumed)[step][key] == history(whole)[step][key], (step, key)
     model, other = (COLAForPreTraining.from_pretrained(folder) for folder in (whole, resumed))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
 
@@ -161,6 +163,6 @@ def test_warns_of_a_solved_task_and_of_collapse(entry: dict, message: str | None
 
 
 def test_progress_survives_json(tmp_path: Path):
-    progress = Progress(step=3, next_worker=1, readers={0: (0, 8), 1: (1, 2)}, history=[{"step": 3}], num_skipped=2)
+    progress = Progress(step=3, next_worker=1, readers={0: (0, 8), 1: (1, 2)}, history=[{"step": 3}], sums=(0.1, 2.0))
     (tmp_path / "progress.json").write_text(json.dumps(vars(progress)))
     assert Progress.load(tmp_path / "progress.json") == progress
