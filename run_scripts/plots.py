@@ -25,7 +25,7 @@ def plot_training_curves(history: list[dict[str, float]], path: str | Path, num_
         (axes[1], "accuracy", "Pretext accuracy (%)", 1 / num_candidates, 100),
     )
     for axis, key, title, chance, scale in curves:
-        for prefix, label, style in (("", "training", "-"), ("validation_", "held-out recordings, not augmented", "o-")):
+        for prefix, label, style in (("", "training", "-"), ("validation_", "held out, not augmented", "o-")):
             points = [(entry["step"], scale * entry[prefix + key]) for entry in history if prefix + key in entry]
             if points:
                 axis.plot(*zip(*points), style, markersize=4, linewidth=1.2, label=label)
