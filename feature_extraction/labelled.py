@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .audio import open_audio
+from .audio import load_audio
 from .feature_extraction_cola import COLAFeatureExtractor
 from .segments import random_segments
 
@@ -43,8 +43,7 @@ class ClipDecoder:
 
     def _decode(self, clip: Any) -> np.ndarray:
         if self.num_samples is None:
-            with open_audio(clip, self.sampling_rate) as audio:
-                return audio.read()
+            return load_audio(clip, self.sampling_rate)
         # torch's random state is the one that the Trainer seeds, in each worker too.
         rng = np.random.default_rng(torch.randint(2**62, ()).item())
         return random_segments(clip, self.num_samples, rng, 1, self.sampling_rate)[0]

@@ -68,10 +68,10 @@ def _load_audio_folder(root: Path) -> DatasetDict:
         raise FileNotFoundError(
             f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, nor a .parquet."
         )
-    splits = {"train": files}
+    splits, depth = {"train": files}, 0  # the depth at which the folders of the classes are
     if (tops := {path.parts[0] for path in files}) <= SPLIT_FOLDERS:
         splits = {top: [path for path in files if path.parts[0] == top] for top in sorted(tops)}
-    depth = 0 if splits.keys() == {"train"} and tops != {"train"} else 1  # where the folders of the classes are
+        depth = 1
     labels = None
     if all(len(path.parts) > depth + 1 for path in files):
         names = sorted({path.parts[depth] for path in files})
