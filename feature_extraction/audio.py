@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
@@ -18,12 +19,33 @@ import torchaudio
 # What soundfile decodes, by the ending of a file's name.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 
+# A step of 16 bits: what is not louder is silent.
+SILENCE = 2**-15
+
 # Encoders that write to a pipe leave the length out of a FLAC header; libsndfile gives an absurd one and cannot seek.
 UNKNOWN_LENGTH = 2**62
 
 
 class AudioDecodingError(ValueError):
-    """The audio cannot be decoded: it is empty, damaged, or of a format that soundfile does not read."""
+    """
+    The audio cannot be decoded.
+
+    Args:
+        message (`str`):
+            What is wrong with which audio.
+        kind (`str`, *optional*, defaults to `"damaged"`):
+            `"empty"`, or `"damaged"`, which includes any format that soundfile does not read.
+    """
+
+    def __init__(self, message: str, kind: str = "damaged"):
+        super().__init__(message)
+        self.kind = kind
+
+
+class SilentAudioError(ValueError):
+    """The audio has no sample above [`SILENCE`]."""
+
+    kind = "silent"
 
 
 class AudioFile:
@@ -48,7 +70,7 @@ class AudioFile:
         self.sampling_rate = sampling_rate
         self.name = name
         if self._own_length == 0:
-            raise AudioDecodingError(f"{name} holds no samples.")
+            raise AudioDecodingError(f"{name} holds no samples.", kind="empty")
         self.num_samples = math.ceil(self._own_length * sampling_rate / own_rate)
 
     def read(self, start: int = 0, num_samples: int | None = None) -> np.ndarray:
@@ -69,7 +91,8 @@ class AudioFile:
         own_count = self._own_length - own_start
         if num_samples is not None:
             own_count = min(own_count, math.ceil(num_samples * self._own_rate / self.sampling_rate))
-        samples = self._read_own(own_start, own_count).mean(axis=1)
+        samples = self._read_own(own_start, own_count)
+        samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
         if self._own_rate != self.sampling_rate:
             samples = _resampler(self._own_rate, self.sampling_rate)(torch.from_numpy(samples)).numpy()
         return samples[:num_samples]
@@ -77,7 +100,8 @@ class AudioFile:
     def _read_own(self, start: int, count: int) -> np.ndarray:
         """`[count, channels]` at the recording's own rate."""
         if isinstance(self._samples, np.ndarray):
-            return self._samples[start : start + count]
+            samples = self._samples[start : start + count]
+            return samples if samples.dtype == np.float32 else samples.astype(np.float32) * np.float32(2**-15)
         # libsndfile's MP3 decoder prints errors when it lands between frames, so MP3 is decoded from its start.
         # The length of an MP3 is an estimate, too.
         is_mp3 = "MP3" in self._samples.format or "MPEG" in self._samples.subtype
@@ -100,6 +124,21 @@ class AudioFile:
 @lru_cache(maxsize=32)
 def _resampler(own_rate: int, sampling_rate: int) -> torchaudio.transforms.Resample:
     return torchaudio.transforms.Resample(own_rate, sampling_rate)
+
+
+def _plain_pcm(data: bytes | bytearray | memoryview) -> tuple[np.ndarray, int] | None:
+    """
+    The samples `[num_samples, channels]` of a WAV file of 16 bits, in place, and its rate. Of anything but the 44
+    bytes of the plainest header, and a length that agrees with it, nothing: that is for soundfile.
+    """
+    if len(data) <= 44:
+        return None
+    riff, _, kind, size, tag, channels, rate, _, _, bits, mark, length = struct.unpack_from("<4sI8sIHHIIHH4sI", data)
+    if (riff, kind, size, tag, bits, mark) != (b"RIFF", b"WAVEfmt ", 16, 1, 16, b"data") or channels == 0 or rate == 0:
+        return None
+    if length > len(data) - 44 or length % (2 * channels):
+        return None
+    return np.frombuffer(data, "<i2", length // 2, 44).reshape(-1, channels), rate
 
 
 @contextmanager
@@ -138,7 +177,7 @@ def open_audio(
         name = source.get("path")
         source = source["bytes"] if source.get("bytes") is not None else name
     if source is None:
-        raise AudioDecodingError("There is no audio: it has neither bytes nor a path.")
+        raise AudioDecodingError("There is no audio: it has neither bytes nor a path.", kind="empty")
 
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
@@ -150,9 +189,12 @@ def open_audio(
     else:
         raise TypeError(f"Audio is a path, bytes, a file object or a dictionary, not {type(source).__name__}.")
     name = name or getattr(source, "name", None) or "the audio"
+    if isinstance(source, (bytes, bytearray, memoryview)) and (pcm := _plain_pcm(source)) is not None:
+        yield AudioFile(*pcm, sampling_rate, name)
+        return
     with opened as file:
         if file.seek(0, os.SEEK_END) == 0:
-            raise AudioDecodingError(f"{name} is empty: it has 0 bytes.")
+            raise AudioDecodingError(f"{name} is empty: it has 0 bytes.", kind="empty")
         file.seek(0)
         try:
             decoder = soundfile.SoundFile(file)

@@ -8,10 +8,16 @@ from .audio import open_audio
 
 
 def random_segments(
-    source: Any, num_samples: int, rng: np.random.Generator, count: int = 2, sampling_rate: int = 16000
+    source: Any,
+    num_samples: int,
+    rng: np.random.Generator,
+    count: int = 2,
+    sampling_rate: int = 16000,
+    max_distance: int | None = None,
 ) -> list[np.ndarray]:
     """
-    Draws segments of a recording independently and uniformly (paper, section 3), decoding nothing else of it.
+    Draws segments of a recording uniformly, decoding nothing else of it: independently (paper, section 3), or near
+    the first.
 
     A recording shorter than a segment gives the whole of itself each time; the feature extractor pads it.
 
@@ -26,6 +32,9 @@ def random_segments(
             How many segments.
         sampling_rate (`int`, *optional*, defaults to 16000):
             The rate of the segments, in hertz.
+        max_distance (`int`, *optional*):
+            How far from the first one the others begin, at the most, in samples at `sampling_rate`. Defaults to
+            anywhere.
 
     Returns:
         `count` arrays of shape `(num_samples,)`, or shorter ones of a shorter recording.
@@ -34,5 +43,11 @@ def random_segments(
         [`AudioDecodingError`]: if the source is empty, damaged or not audio.
     """
     with open_audio(source, sampling_rate) as audio:
-        last_start = max(audio.num_samples - num_samples, 0)
-        return [audio.read(int(rng.integers(last_start + 1)), num_samples) for _ in range(count)]
+        first, last = 0, max(audio.num_samples - num_samples, 0)
+        segments = []
+        for _ in range(count):
+            start = int(rng.integers(first, last + 1))
+            segments.append(audio.read(start, num_samples))
+            if max_distance is not None and len(segments) == 1:
+                first, last = max(first, start - max_distance), min(last, start + max_distance)
+        return segments

@@ -1,28 +1,38 @@
 """Any data set with an audio column -> an endless stream of segment pairs."""
 
+import logging
+import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, field, replace
+from glob import glob
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets import (
     Audio,
     ClassLabel,
     Dataset,
     DatasetDict,
+    Features,
     IterableDataset,
     IterableDatasetDict,
+    Value,
     load_dataset,
 )
-from datasets.distributed import split_dataset_by_node
 
-from .audio import AUDIO_SUFFIXES, AudioDecodingError
+from .audio import AUDIO_SUFFIXES, SILENCE, AudioDecodingError, SilentAudioError
 from .segments import random_segments
 
 
+logger = logging.getLogger(__name__)
+
+# Rows of a stream that are in memory together.
+READ_AT_ONCE = 8
+STORED_AUDIO = {"bytes": Value("binary"), "path": Value("string")}
 SPLIT_FOLDERS = {"train", "validation", "valid", "val", "dev", "test", "eval"}
 
 
@@ -34,25 +44,43 @@ def load_audio_dataset(
 
     Args:
         name (`str`):
-            A folder of audio files, nested at will; a folder, file or glob of Parquet; or a data set on the Hub.
-            Audio files have a `label` too if they lie in sub-folders: the name of the topmost. If all of the topmost
-            are called like splits (`train`, `test`, ...), they are splits.
+            A folder of audio files, nested at will; a folder, file or glob of Parquet, or of tar files as WebDataset
+            writes them; or a data set on the Hub. Audio files have a `label` too if they lie in sub-folders: the name
+            of the topmost. If all of the topmost are called like splits (`train`, `test`, ...), they are splits. Of
+            tar files only the audio is read, as the split `train`, and always as a stream.
         config_name (`str`, *optional*):
             Configuration of a data set on the Hub.
         streaming (`bool`, *optional*, defaults to `False`):
-            Whether to read Parquet or the Hub as a stream, without a local copy. Audio files are never copied.
+            Whether to read shards or the Hub as a stream, without a local copy. Audio files are never copied.
 
     Raises:
-        `FileNotFoundError`: if the folder holds neither audio nor Parquet.
+        `FileNotFoundError`: if the folder holds no audio, Parquet or tar.
     """
     path = Path(name).expanduser()
+    tars = sorted(path.rglob("*.tar")) if path.is_dir() else sorted(glob(str(path))) if name.endswith(".tar") else []
+    if tars:
+        stream = IterableDataset.from_generator(
+            _read_tars, features=Features(audio=STORED_AUDIO), gen_kwargs={"paths": [str(tar) for tar in tars]}
+        )
+        return IterableDatasetDict({"train": stream})
     if path.is_dir() and not any(path.rglob("*.parquet")):
         return _load_audio_folder(path)
     if path.is_dir():
         return load_dataset("parquet", data_dir=str(path), streaming=streaming)
     if name.endswith(".parquet"):
-        return load_dataset("parquet", data_files=name, streaming=streaming)
+        return load_dataset("parquet", data_files=str(path), streaming=streaming)
     return load_dataset(name, config_name, streaming=streaming)
+
+
+def _read_tars(paths: list[str]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        try:
+            with tarfile.open(path, "r|*") as tar:
+                for member in tar:
+                    if member.isfile() and Path(member.name).suffix.lower() in AUDIO_SUFFIXES:
+                        yield {"audio": {"bytes": tar.extractfile(member).read(), "path": member.name}}
+        except tarfile.TarError as error:
+            raise ValueError(f"{path} is not a whole tar file: {error}") from error
 
 
 def _load_audio_folder(root: Path) -> DatasetDict:
@@ -66,7 +94,7 @@ def _load_audio_folder(root: Path) -> DatasetDict:
     ]
     if not files:
         raise FileNotFoundError(
-            f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, nor a .parquet."
+            f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, .parquet or .tar."
         )
     splits, depth = {"train": files}, 0  # the depth at which the folders of the classes are
     if (tops := {path.parts[0] for path in files}) <= SPLIT_FOLDERS:
@@ -89,7 +117,8 @@ def _load_audio_folder(root: Path) -> DatasetDict:
 
 def find_audio_column(dataset: Dataset | IterableDataset, column: str | None = None) -> str:
     """
-    The name of the audio column: `column` if it is there, or the only one of type `Audio`.
+    The name of the audio column: `column` if it is there, or the only one of type `Audio` (or of the type in which
+    `datasets` stores that, a struct of bytes and path).
 
     Raises:
         `ValueError`: if there is none, or several and no name; the message lists the columns.
@@ -99,11 +128,18 @@ def find_audio_column(dataset: Dataset | IterableDataset, column: str | None = N
         if column in features or not features:
             return column
         raise ValueError(f"The data set has no column {column!r}; its columns are {sorted(features)}.")
-    found = [name for name, feature in features.items() if isinstance(feature, Audio)]
+    found = [name for name, feature in features.items() if isinstance(feature, Audio) or feature == STORED_AUDIO]
     if len(found) != 1:
         kinds = {name: type(feature).__name__ for name, feature in features.items()}
         raise ValueError(f"Name the audio column: {len(found)} columns are of type Audio, of {kinds}.")
     return found[0]
+
+
+def undecoded(dataset: Dataset | IterableDataset, column: str) -> Dataset | IterableDataset:
+    """The data set with its audio left encoded, as a dictionary of `bytes` and `path`."""
+    if (dataset.features or {}).get(column) == STORED_AUDIO:  # what `datasets` casts row by row needs torchcodec
+        return dataset
+    return dataset.cast_column(column, Audio(decode=False))
 
 
 @dataclass
@@ -111,23 +147,30 @@ class SegmentPair:
     """
     Two segments of one recording, each of shape `(num_samples,)`, or shorter ones of a shorter recording.
 
-    `state` is where the reader that read it stands after it, and `skipped` what it could not read before it, as
-    (name, reason).
+    `state` is where the reader that read it stands after it. `notes` are the clips told of since the pair before, as
+    (kind, name, reason): those that were skipped, and this one if it is short.
     """
 
     anchor: np.ndarray
     positive: np.ndarray
-    state: tuple[int, int, int]
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+    state: tuple[int, ...] = ()
+    notes: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 class SegmentPairs(torch.utils.data.IterableDataset):
     """
     An endless, shuffled stream of [`SegmentPair`] over a data set, for a `DataLoader` with any number of workers.
 
-    Every rank and worker reads clips of its own. A clip that cannot be decoded is skipped and told of. For a data set
-    with random access each epoch is a permutation; a stream is shuffled by shards and a buffer. The same seed gives
-    the same stream, wherever it was interrupted.
+    Every rank and worker is a reader with clips of its own, so that an epoch has each clip once: of a data set with
+    random access every n-th of the epoch's permutation; of a stream every n-th of its shards, in an order drawn anew
+    each epoch, with their segment pairs shuffled in a buffer. (Where a stream has fewer shards than there are
+    readers, each reads all of them and takes every n-th clip.) The same seed gives the same stream, wherever it was
+    interrupted: a stream that goes on reads again the shard it was in and at most two buffers of clips, and neither
+    loses nor repeats one.
+
+    Clips that teach nothing are skipped and told of, by kind: `"empty"`, `"damaged"`, `"missing"`, and `"silent"` if
+    three draws of two segments had one without any sample above a step of 16 bits. A `"short"` clip, one that has no
+    whole segment, is told of too, but used: the feature extractor pads it.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
@@ -138,22 +181,31 @@ class SegmentPairs(torch.utils.data.IterableDataset):
             The rate of the segments, in hertz.
         audio_column (`str`, *optional*):
             The column to read. Defaults to the only one of type `Audio`.
+        max_distance (`int`, *optional*):
+            How far from the anchor the positive begins, at the most, in samples. Defaults to anywhere (the paper's).
         seed (`int`, *optional*, defaults to 0):
             Of the order and of the segments.
         shuffle (`bool`, *optional*, defaults to `True`):
             Whether to shuffle.
-        buffer_size (`int`, *optional*, defaults to 1000):
-            Clips in the shuffle buffer of a stream.
+        buffer_size (`int`, *optional*, defaults to 512):
+            Segment pairs of a stream that each reader shuffles at once. It holds two such buffers, of 125 kB a pair.
+        held_out (`dict[int, int]`, *optional*):
+            By shard of a stream, how many of its first clips to leave out, for validation.
+        min_clips (`int`, *optional*, defaults to 1):
+            How many clips a reader needs: with fewer than a batch, a batch would have one recording twice.
         rank, world_size (`int`, *optional*, default to 0 and 1):
             The process and how many there are.
-        state (`dict[int, tuple[int, int]]`, *optional*):
-            By worker, the epoch and the position in it to go on from, from `SegmentPair.state`.
+        state (`dict[int, tuple[int, ...]]`, *optional*):
+            By worker, the place to go on from: `SegmentPair.state` without its first number, the worker.
         first_worker (`int`, *optional*, defaults to 0):
             The worker whose turn it is: the one after the last that gave a batch.
 
     Raises:
-        `ValueError`: if there is no audio column, or if a whole epoch has no clip that can be read.
+        `ValueError`: if there is no audio column; if a reader's epoch has fewer than `min_clips` clips that can be
+            read, or 1,000 in a row cannot.
     """
+
+    MAX_BAD_IN_A_ROW = 1000
 
     def __init__(
         self,
@@ -161,24 +213,29 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         num_samples: int,
         sampling_rate: int = 16000,
         audio_column: str | None = None,
+        max_distance: int | None = None,
         seed: int = 0,
         shuffle: bool = True,
-        buffer_size: int = 1000,
+        buffer_size: int = 512,
+        held_out: dict[int, int] | None = None,
+        min_clips: int = 1,
         rank: int = 0,
         world_size: int = 1,
-        state: dict[int, tuple[int, int]] | None = None,
+        state: dict[int, tuple[int, ...]] | None = None,
         first_worker: int = 0,
     ):
         self.audio_column = find_audio_column(dataset, audio_column)
+        # Arrow's format spares a copy of each clip.
+        self.dataset = undecoded(dataset.select_columns([self.audio_column]), self.audio_column).with_format("arrow")
         self.is_stream = isinstance(dataset, IterableDataset)
-        dataset = dataset.select_columns([self.audio_column]).cast_column(self.audio_column, Audio(decode=False))
-        if self.is_stream and shuffle:
-            dataset = dataset.shuffle(seed=seed, buffer_size=buffer_size)
-        self.dataset = dataset
         self.num_samples = num_samples
         self.sampling_rate = sampling_rate
+        self.max_distance = max_distance
         self.seed = seed
         self.shuffle = shuffle
+        self.buffer_size = buffer_size if self.is_stream and shuffle else 1
+        self.held_out = held_out or {}
+        self.min_clips = min_clips
         self.rank = rank
         self.world_size = world_size
         self.state = state or {}
@@ -191,60 +248,144 @@ class SegmentPairs(torch.utils.data.IterableDataset):
             return 0, 1
         return (worker.id + self.first_worker) % worker.num_workers, worker.num_workers
 
-    def rows(self, epoch: int) -> Iterator[tuple[list[int], dict[str, Any]]]:
-        """This reader's clips of one epoch, in order: what seeds each one's segments, and its row."""
+    def _reader(self) -> tuple[int, int]:
+        """This reader's number among those of all processes, and how many there are."""
         worker_id, num_workers = self._worker()
-        reader = self.rank * num_workers + worker_id
-        if self.is_stream:
-            part = split_dataset_by_node(self.dataset, reader, self.world_size * num_workers)
-            part.set_epoch(epoch)
-            # `iter`, unlike `iter(...)`, does not split what is split already among the DataLoader's workers.
-            for position, rows in enumerate(part.iter(1)):
-                yield [reader, position], {self.audio_column: rows[self.audio_column][0]}
-        else:
-            order = np.arange(len(self.dataset))
-            if self.shuffle:
-                order = np.random.default_rng([self.seed, epoch]).permutation(order)
-            for index in order[reader :: self.world_size * num_workers]:
-                yield [int(index)], self.dataset[int(index)]
+        return self.rank * num_workers + worker_id, self.world_size * num_workers
+
+    def clips(self, epoch: int, first_shard: int = 0, first_row: int = 0) -> Iterator[tuple[int, int, list[int], Any]]:
+        """
+        This reader's clips of one epoch, from one on: the number of its shard among this reader's, its row there, what
+        seeds its segments, and its audio. Data with random access is a single shard.
+        """
+        reader, num_readers = self._reader()
+        size = self.dataset.num_shards if self.is_stream else len(self.dataset)
+        order = np.arange(size)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(size)
+        own = order[reader::num_readers].tolist()
+        if not self.is_stream:
+            for row in range(first_row, len(own)):
+                yield 0, row, [own[row]], self._audio(self.dataset[own[row]], 0)
+            return
+
+        shares_shards = size < num_readers
+        if shares_shards:
+            own = order.tolist()
+        for shard in range(first_shard, len(own)):
+            rows = self.dataset.shard(num_shards=size, index=own[shard])
+            begin = max(self.held_out.get(own[shard], 0), first_row if shard == first_shard else 0)
+            # `iter`, unlike `iter(...)`, does not share out among the DataLoader's workers what is shared out already.
+            row = -1
+            for table in rows.iter(READ_AT_ONCE):
+                for i in range(len(table)):
+                    row += 1
+                    if row >= begin and not (shares_shards and row % num_readers != reader):
+                        yield shard, row, [own[shard], row], self._audio(table, i)
+
+    def _audio(self, table: pa.Table, row: int) -> dict[str, Any] | None:
+        """One clip's bytes, in place, and path."""
+        stored = table[self.audio_column][row]
+        if not stored.is_valid:
+            return None
+        data = stored["bytes"].as_buffer()  # `None` if there is a path only
+        return {"bytes": data if data is None else memoryview(data), "path": stored["path"].as_py()}
+
+    def draw(self, audio: Any, rng: np.random.Generator) -> list[np.ndarray]:
+        """
+        Raises:
+            [`AudioDecodingError`], `FileNotFoundError`: from [`random_segments`].
+            [`SilentAudioError`]: if three draws of two segments had one that is silent.
+        """
+        for _ in range(3):
+            segments = random_segments(audio, self.num_samples, rng, 2, self.sampling_rate, self.max_distance)
+            if all(np.abs(segment).max() > SILENCE for segment in segments):
+                return segments
+        raise SilentAudioError("It is silent.")
+
+    def read(self, *place: int) -> Iterator[tuple[SegmentPair, tuple[int, ...]] | None]:
+        """
+        Pairs in the order of [`clips`], for ever, each with the place after it; `None` at the end of an epoch. A place
+        is an epoch, a shard and a row.
+        """
+        notes, bad_in_a_row = [], 0
+        while True:
+            epoch, *first = place
+            num_read = num_clips = 0
+            for shard, row, key, audio in self.clips(epoch, *first):
+                num_clips += 1
+                name = (audio or {}).get("path") or f"row {key[-1]}"
+                try:
+                    segments = self.draw(audio, np.random.default_rng([self.seed, epoch, *key]))
+                except (AudioDecodingError, SilentAudioError, FileNotFoundError) as error:
+                    notes.append((getattr(error, "kind", "missing"), name, str(error)))
+                    bad_in_a_row += 1
+                    if bad_in_a_row == self.MAX_BAD_IN_A_ROW:
+                        raise ValueError(
+                            f"{bad_in_a_row} clips in a row could not be read, {self._where()}. The last: "
+                            f"{name}: {error}"
+                        ) from error
+                    continue
+                if len(segments[0]) < self.num_samples:
+                    notes.append(("short", name, f"It has {len(segments[0])} of {self.num_samples} samples: padded."))
+                num_read, bad_in_a_row = num_read + 1, 0
+                yield SegmentPair(*segments, notes=notes), (epoch, shard, row + 1)
+                notes = []
+            if not any(first) and num_read < self.min_clips:
+                example = f" {notes[0][1]}: {notes[0][2]}" if notes else ""
+                raise ValueError(
+                    f"An epoch of {num_clips} clips has {num_read} that can be read, {self._where()}, and "
+                    f"{self.min_clips} are needed: add clips, or lower the batch size or the number of workers."
+                    + example
+                )
+            yield None
+            place = (epoch + 1, 0, 0)
+
+    def _where(self) -> str:
+        return f"by worker {self._worker()[0]} of rank {self.rank}"
 
     def __iter__(self) -> Iterator[SegmentPair]:
         worker_id, _ = self._worker()
-        first_epoch, first_position = self.state.get(worker_id, (0, 0))
-        skipped = []
-        for epoch in count(first_epoch):
-            position, num_read = -1, 0
-            for position, (key, row) in enumerate(self.rows(epoch)):
-                if epoch == first_epoch and position < first_position:
-                    num_read += 1
-                    continue
-                audio = row[self.audio_column]
-                rng = np.random.default_rng([self.seed, epoch, *key])
-                try:
-                    anchor, positive = random_segments(audio, self.num_samples, rng, 2, self.sampling_rate)
-                except (AudioDecodingError, FileNotFoundError) as error:
-                    skipped.append(((audio or {}).get("path") or f"row {key[-1]}", str(error)))
-                    continue
-                num_read += 1
-                yield SegmentPair(anchor, positive, (worker_id, epoch, position + 1), skipped)
-                skipped = []
-            if num_read == 0:
-                example = f" The first: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-                raise ValueError(
-                    f"No clip could be read in an epoch of {position + 1} (rank {self.rank}, worker {worker_id})."
-                    + example
-                )
+        reader, num_readers = self._reader()
+        if reader == 0 and self.is_stream and self.dataset.num_shards < num_readers:
+            logger.warning(
+                f"The stream has {self.dataset.num_shards} shards for {num_readers} readers, so each of them reads it "
+                "all and drops what is the others'. Use fewer workers, or write more shards."
+            )
+        *place, num_given = self.state.get(worker_id, (0, 0, 0, 0))
+        source = self.read(*place)
+        # A buffer is given in random order while the next one is read, a pair for a pair. Where it began and how many
+        # were given is all that is needed to find the same place again. None holds clips of two epochs: a batch would
+        # have one recording twice.
+        buffer = list(self._fill(source))
+        while True:
+            order = np.random.default_rng([self.seed, reader, *place]).permutation(len(buffer))
+            following, filling = [], self._fill(source)
+            for number, index in enumerate(order, 1):
+                if number > num_given:
+                    yield replace(buffer[index][0], state=(worker_id, *place, number))
+                following.extend(islice(filling, 1))
+            following.extend(filling)
+            place = buffer[-1][1] if len(buffer) == self.buffer_size else (place[0] + 1, 0, 0)
+            num_given, buffer = 0, following
+
+    def _fill(self, source: Iterator) -> Iterator[tuple[SegmentPair, tuple[int, ...]]]:
+        """A buffer of pairs of one epoch."""
+        for item in islice(source, self.buffer_size):
+            if item is None:
+                return
+            yield item
 
 
 def collate_segment_pairs(pairs: list[SegmentPair]) -> dict[str, Any]:
     """
     A batch for `COLAFeatureExtractor.log_mel`: `waveforms` `[2B, num_samples]` (the anchors, then the positives, in
-    the same order; zero-padded), their `lengths` `[2B]`, the reader's `state` and the clips `skipped`.
+    the same order; zero-padded), their `lengths` `[2B]`, the reader's `state` and the pairs' `notes`.
     """
     segments = [torch.from_numpy(pair.anchor) for pair in pairs] + [torch.from_numpy(pair.positive) for pair in pairs]
     return {
         "waveforms": torch.nn.utils.rnn.pad_sequence(segments, batch_first=True),
         "lengths": torch.tensor([len(segment) for segment in segments]),
         "state": pairs[-1].state,
-        "skipped": [entry for pair in pairs for entry in pair.skipped],
+        "notes": [note for pair in pairs for note in pair.notes],
     }

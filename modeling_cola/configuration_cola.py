@@ -36,7 +36,8 @@ class COLAConfig(PreTrainedConfig):
             frequency for a timm encoder, over time for the compact one. Defaults to `"max"`, the paper's, for a timm
             encoder and to `"mean_max"` for the compact one.
         hidden_size (`int`, *optional*, defaults to 1280):
-            Size of h. Free for the compact encoder; a timm encoder sets it to its own number of features.
+            Size of h. A timm encoder sets it to its own number of features. Of the compact one's, `num_mel_bins // 8 *
+            compact_channels` are its last convolution's, and the others its last dense layer's.
         compact_channels (`int`, *optional*, defaults to 64):
             Channels of each of the compact encoder's three convolutions.
         compact_intermediate_size (`int`, *optional*, defaults to 1024):
@@ -55,6 +56,9 @@ class COLAConfig(PreTrainedConfig):
             Windows encoded at once in evaluation mode, which bounds the memory of a long recording.
         projection_size (`int`, *optional*, defaults to 512):
             Size of z, the output of the projection head g.
+        projection_hidden_size (`int`, *optional*):
+            Size of a hidden layer (dense, BatchNorm, ReLU) of the projection head, which leaves h freer to keep what
+            two segments do not share. Defaults to none, as in the paper.
         similarity (`str`, *optional*, defaults to `"bilinear"`):
             `"bilinear"`, z^T W z', or `"cosine"`, the cosine divided by `temperature` (paper, section 3 and table 4).
         temperature (`float`, *optional*, defaults to 0.2):
@@ -91,6 +95,7 @@ class COLAConfig(PreTrainedConfig):
     window_hop: int = 96
     window_chunk_size: int = 256
     projection_size: int = 512
+    projection_hidden_size: int | None = None
     similarity: Literal["bilinear", "cosine"] = "bilinear"
     temperature: float | int = 0.2
     bilinear_init_std: float | int = 0.05
@@ -110,6 +115,8 @@ class COLAConfig(PreTrainedConfig):
         for name in (*sizes, "window_size", "window_hop", "window_chunk_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.projection_hidden_size is not None and self.projection_hidden_size < 1:
+            raise ValueError(f"`projection_hidden_size` must be at least 1, got {self.projection_hidden_size}.")
         for name in ("drop_path_rate", "compact_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
@@ -120,6 +127,12 @@ class COLAConfig(PreTrainedConfig):
             raise ValueError(
                 "The compact encoder halves time and frequency three times: `window_size` and `num_mel_bins` must be "
                 f"at least 8, got {self.window_size} and {self.num_mel_bins}."
+            )
+        flat_size = self.num_mel_bins // 8 * self.compact_channels
+        if self.encoder == "compact" and self.hidden_size <= flat_size:
+            raise ValueError(
+                f"`hidden_size` must be more than the {flat_size} features of the compact encoder's last convolution "
+                f"(`num_mel_bins // 8 * compact_channels`), got {self.hidden_size}."
             )
 
 

@@ -51,7 +51,8 @@ class COLAForPreTrainingOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `()`):
-            Cross-entropy of each anchor's own positive among all the positives (paper, equation 1).
+            Cross-entropy of each anchor's own positive among all the positives (paper, equation 1). With several
+            processes the mean over them is that of the whole batch: it is weighted by the size of the process's own.
         logits (`torch.FloatTensor` of shape `(batch_size, global_batch_size)`):
             Similarity of each anchor (row) to each positive of every process (column).
         accuracy (`torch.FloatTensor` of shape `()`):
@@ -72,7 +73,8 @@ class COLACompactEncoder(nn.Module):
     A small encoder that keeps time and frequency until the end, which learns in minutes on a laptop.
 
     Three blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling; then every time step's bands x channels go
-    through two dense layers. (The shape is that of BYOL-A's encoder, Niizumi et al. 2021, arXiv 2103.06695.)
+    through two dense layers, and both are given: what the dense layers, nearest to the objective, throw away is still
+    there before them. (The shape is that of BYOL-A's second encoder, Niizumi et al. 2022, arXiv 2204.07402.)
     The two methods have the names and outputs of timm's convolutional networks.
     """
 
@@ -88,11 +90,12 @@ class COLACompactEncoder(nn.Module):
             )
             for in_channels in (1, channels, channels)
         )
+        flat_size = config.num_mel_bins // 8 * channels
         self.dense = nn.Sequential(
-            nn.Linear(config.num_mel_bins // 8 * channels, config.compact_intermediate_size),
+            nn.Linear(flat_size, config.compact_intermediate_size),
             nn.ReLU(),
             nn.Dropout(config.compact_dropout),
-            nn.Linear(config.compact_intermediate_size, config.hidden_size),
+            nn.Linear(config.compact_intermediate_size, config.hidden_size - flat_size),
         )
         self.num_features = config.hidden_size
         self.grad_checkpointing = False
@@ -109,7 +112,8 @@ class COLACompactEncoder(nn.Module):
             else:
                 x = block(x)
             intermediates.append(x)
-        return self.dense(x.permute(0, 2, 3, 1).flatten(2)).transpose(1, 2), intermediates
+        x = x.permute(0, 2, 3, 1).flatten(2)
+        return torch.cat([x, self.dense(x)], dim=2).transpose(1, 2), intermediates
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         return self.forward_intermediates(x)[0]
@@ -308,14 +312,25 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 class COLAProjectionHead(nn.Module):
-    """The head g of the paper: h `[N, hidden_size]` -> z `[N, projection_size]`, dense, layer norm and tanh."""
+    """
+    The head g of the paper: h `[N, hidden_size]` -> z `[N, projection_size]`, dense, layer norm and tanh.
+
+    With `config.projection_hidden_size` a hidden layer is before these, as in SimCLR (Chen et al. 2020, arXiv
+    2002.05709): what a contrastive loss throws away it then throws away there, and not in h.
+    """
 
     def __init__(self, config: COLAConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.projection_size)
+        size = config.projection_hidden_size
+        self.hidden = None
+        if size is not None:
+            self.hidden = nn.Sequential(nn.Linear(config.hidden_size, size), nn.BatchNorm1d(size), nn.ReLU())
+        self.dense = nn.Linear(size or config.hidden_size, config.projection_size)
         self.layer_norm = nn.LayerNorm(config.projection_size)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.hidden is not None:
+            hidden = self.hidden(hidden)
         return torch.tanh(self.layer_norm(self.dense(hidden)))
 
 
@@ -341,26 +356,47 @@ class COLACosineSimilarity(nn.Module):
         return F.normalize(anchors, dim=-1) @ F.normalize(positives, dim=-1).T / self.temperature
 
 
-def contrastive_loss(logits: torch.Tensor, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def contrastive_loss(logits: torch.Tensor, offset: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Multi-class cross-entropy over the batch (paper, equation 1) and pretext accuracy.
 
     Args:
         logits (`torch.Tensor` of shape `(batch_size, global_batch_size)`):
-            Row i is an anchor, whose positive is column `rank * batch_size + i`.
-        rank (`int`, *optional*, defaults to 0):
-            The process that the anchors are from.
+            Row i is an anchor, whose positive is column `offset + i`.
+        offset (`int`, *optional*, defaults to 0):
+            How many positives are from the processes before this one.
     """
-    labels = torch.arange(len(logits), device=logits.device) + rank * len(logits)
+    labels = torch.arange(len(logits), device=logits.device) + offset
     return F.cross_entropy(logits.float(), labels), (logits.argmax(-1) == labels).float().mean()
+
+
+def gather_positives(positives: torch.Tensor) -> tuple[torch.Tensor, int, float]:
+    """
+    The positives `[N, D]` of every process, with their gradients; how many are from the processes before this one; and
+    this process's share of them, as a multiple of an even one.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return positives, 0, 1.0
+    own = torch.tensor(len(positives), device=positives.device)
+    sizes = [torch.zeros_like(own) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(sizes, own)
+    sizes = torch.stack(sizes).tolist()
+    padded = F.pad(positives, (0, 0, 0, max(sizes) - len(positives))).contiguous()
+    parts = [part[:size] for part, size in zip(distributed.all_gather(padded), sizes)]
+    return (
+        torch.cat(parts),
+        sum(sizes[: torch.distributed.get_rank()]),
+        len(positives) * len(sizes) / sum(sizes),
+    )
 
 
 class COLAForPreTraining(COLAPreTrainedModel):
     """
     COLA's contrastive pre-training: which of the batch's positives is from the anchor's recording?
 
-    With several processes the positives of all are gathered, with their gradients: with batches of one size, the mean
-    of the processes' losses and its gradients are those of one process with the whole batch.
+    With several processes the positives of all are gathered, with their gradients: the mean of the processes' losses
+    and its gradients, which is what data-parallel training takes, are those of one process with the whole batch.
+    (Gradient accumulation gathers nothing: it adds no negatives.)
     """
 
     def __init__(self, config: COLAConfig):
@@ -378,9 +414,13 @@ class COLAForPreTraining(COLAPreTrainedModel):
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, (nn.LayerNorm, nn.BatchNorm1d)):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+            if isinstance(module, nn.BatchNorm1d):
+                init.zeros_(module.running_mean)
+                init.ones_(module.running_var)
+                init.zeros_(module.num_batches_tracked)
         elif isinstance(module, COLABilinearSimilarity):
             init.normal_(module.weight, std=self.config.bilinear_init_std)
 
@@ -416,14 +456,15 @@ class COLAForPreTraining(COLAPreTrainedModel):
         outputs = self.cola(torch.cat([input_values, positive_values]), mask, return_dict=True)
         anchors, positives = self.projection(outputs.pooler_output).chunk(2)
 
-        all_positives, rank = positives, 0
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            all_positives = torch.cat(distributed.all_gather(positives.contiguous()))
-            rank = torch.distributed.get_rank()
+        all_positives, offset, share = gather_positives(positives)
         logits = self.similarity(anchors, all_positives)
-        loss, accuracy = contrastive_loss(logits, rank)
+        loss, accuracy = contrastive_loss(logits, offset)
         return COLAForPreTrainingOutput(
-            loss=loss, logits=logits, accuracy=accuracy, anchor_embeds=anchors, positive_embeds=positives
+            loss=share * loss,
+            logits=logits,
+            accuracy=share * accuracy,
+            anchor_embeds=anchors,
+            positive_embeds=positives,
         )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cpu import tune_cpu
-from datasets import Audio, ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, DatasetDict
 from plots import plot_accuracy_bars
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser, set_seed
 
-from feature_extraction import COLAFeatureExtractor, find_audio_column, load_audio, load_audio_dataset
+from feature_extraction import COLAFeatureExtractor, find_audio_column, load_audio, load_audio_dataset, undecoded
 from modeling_cola import COLAConfig, COLAModel
 
 
@@ -75,7 +75,7 @@ def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor) -> Embed
 def read_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> list[np.ndarray]:
     """Decodes all of a data set's clips."""
     column = find_audio_column(dataset)
-    rows = dataset.select_columns([column]).cast_column(column, Audio(decode=False))
+    rows = undecoded(dataset.select_columns([column]), column)
     return [load_audio(row[column], sampling_rate) for row in tqdm(rows, desc=description, leave=False)]
 
 
@@ -113,6 +113,20 @@ def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
         found = ", ".join(folder.name for folder in folders)
         raise FileNotFoundError(f"No task {', '.join(sorted(missing))} in {tasks_dir}; there are {found}.")
     return [folder for folder in folders if names is None or folder.name in names]
+
+
+def load_labelled(name: str) -> DatasetDict:
+    """
+    The splits `train` and `test` of a labelled data set.
+
+    Raises:
+        `ValueError`: if one is missing or has no labels.
+    """
+    splits = load_audio_dataset(name)
+    for split in ("train", "test"):
+        if split not in splits or not isinstance(splits[split].features.get("label"), ClassLabel):
+            raise ValueError(f"{name} needs the splits train and test, each with a ClassLabel named 'label'.")
+    return DatasetDict({split: splits[split] for split in ("train", "test")})
 
 
 def evaluate_task(train: Dataset, test: Dataset, embedders: dict[str, Embedder], name: str) -> dict[str, float]:
@@ -164,10 +178,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     table = {}
     for folder in tqdm(find_tasks(args.tasks_dir, args.tasks), desc="Tasks"):
         started = time.perf_counter()
-        splits = load_audio_dataset(str(folder))
-        for split in ("train", "test"):
-            if split not in splits or not isinstance(splits[split].features.get("label"), ClassLabel):
-                raise ValueError(f"{folder} needs the splits train and test, each with a ClassLabel named 'label'.")
+        splits = load_labelled(str(folder))
         table[folder.name] = evaluate_task(splits["train"], splits["test"], embedders, folder.name)
         row = ", ".join(f"{method} {accuracy:.1f}" for method, accuracy in table[folder.name].items())
         tqdm.write(f"{folder.name}: {row} ({time.perf_counter() - started:.0f} s)")

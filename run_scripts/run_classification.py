@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from cpu import tune_cpu
-from datasets import Audio, ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict
 from metrics import ClassificationMetrics
 from plots import plot_confusion_matrix
 from sklearn.metrics import confusion_matrix
@@ -31,6 +31,7 @@ from feature_extraction import (
     COLAFeatureExtractor,
     find_audio_column,
     load_audio_dataset,
+    undecoded,
 )
 from modeling_cola import COLAConfig, COLAForAudioClassification
 
@@ -159,7 +160,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     model, extractor = build_model(model_args, names)
 
     def decoded(split: Dataset, num_frames: int | None = None) -> Dataset:
-        split = split.select_columns([column, data_args.label_column]).cast_column(column, Audio(decode=False))
+        split = undecoded(split.select_columns([column, data_args.label_column]), column)
         return split.with_transform(ClipDecoder(extractor, column, data_args.label_column, num_frames))
 
     trainer = Trainer(

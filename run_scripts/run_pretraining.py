@@ -9,10 +9,10 @@ defaults are the paper's recipe. A run that was stopped goes on with the same co
 
 import json
 import logging
-import math
-import os
-import shutil
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,19 @@ from accelerate import Accelerator
 from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from augmentation import add_noise, mix_background, random_equalizer, spec_augment
+from checkpointing import (
+    Progress,
+    check_arguments,
+    find_checkpoints,
+    find_whole_checkpoint,
+    make_output_dir,
+    save_checkpoint,
+)
 from cpu import tune_cpu
-from datasets import Audio, DatasetDict
+from datasets import DatasetDict, IterableDataset
 from plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
+from run_benchmark import embed_all, encoder_embedder, linear_evaluation, load_labelled, read_waveforms
+from timm.layers import convert_sync_batchnorm
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -39,8 +49,9 @@ from feature_extraction import (
     find_audio_column,
     load_audio_dataset,
     random_segments,
+    undecoded,
 )
-from modeling_cola import COLAConfig, COLAForPreTraining, contrastive_loss
+from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, contrastive_loss
 
 
 logger = get_logger(__name__)
@@ -57,6 +68,12 @@ class Recipe:
     warmup_ratio: float
     noise_ratio: float = 0.0
     """Level of the noise added to the positive, as a share of its own."""
+    max_distance: float | None = None
+    """Seconds from the anchor to the positive, at the most; anywhere in the recording if `None`."""
+    projection_hidden_size: int | None = None
+    """Size of a hidden layer of the projection head."""
+    drop_path_rate: float = 0.0
+    """Stochastic depth of a timm encoder."""
     mix_share: float = 0.0
     """Share of another clip in the background of the positive, at the most."""
     equalizer_std: float = 0.0
@@ -70,9 +87,16 @@ class Recipe:
 RECIPES = {
     # The paper's text and the authors' code: noise of 0.001 on a segment whose L2 norm is 1 (an RMS of 0.008).
     "paper": Recipe("adam", 1e-4, 0.0, "constant", 0.0, noise_ratio=0.125),
-    # What later work found better and a small machine needs: faster steps and a harder positive.
+    # What later work found better and a small machine needs: faster steps, a projection that spares h, segments that
+    # are near enough to share what is said or played, and a positive that does not sound like the anchor's room.
     "modern": Recipe(
-        "adamw", 1e-3, 0.05, "cosine", 0.05, mix_share=0.4, equalizer_std=0.7, mask_bands=16, mask_frames=24
+        *("adamw", 1e-3, 0.05, "cosine", 0.05),
+        max_distance=0.5,
+        projection_hidden_size=1024,
+        mix_share=0.4,
+        equalizer_std=0.5,
+        mask_bands=16,
+        mask_frames=24,
     ),
 }
 
@@ -99,7 +123,15 @@ class DataArguments:
     audio_column: str | None = field(default=None, metadata={"help": "Defaults to the only column of type Audio."})
     streaming: bool = field(default=False, metadata={"help": "Read as a stream, without a local copy."})
     validation_clips: int = field(
-        default=256, metadata={"help": "Recordings held out to measure on; at most a tenth of the data."}
+        default=256,
+        metadata={"help": "Recordings held out to measure on: a tenth of the data at most, or a stream's first."},
+    )
+    max_bad_fraction: float = field(
+        default=0.2, metadata={"help": "Stop when more than this share of the clips cannot be used."}
+    )
+    probe_data: str | None = field(
+        default=None,
+        metadata={"help": "A small labelled data set, of folders or Parquet, to measure h on at each validation."},
     )
 
 
@@ -120,7 +152,10 @@ class PretrainingArguments:
     eval_steps: int = field(default=250, metadata={"help": "Steps between two validations."})
     save_steps: int = field(default=500, metadata={"help": "Steps between two checkpoints."})
     save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept."})
-    resume: bool = field(default=False, metadata={"help": "Go on from the newest checkpoint in output_dir."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the newest whole checkpoint in output_dir."})
+    report_to: str | None = field(
+        default=None, metadata={"help": "A tracker that accelerate knows: tensorboard, trackio, wandb ..."}
+    )
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
@@ -130,24 +165,15 @@ class PretrainingArguments:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
 
 
-@dataclass
-class Progress:
-    """Where a run stands; a checkpoint keeps one per process."""
-
-    step: int = 0
-    next_worker: int = 0
-    readers: dict[int, tuple[int, int]] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    sums: tuple[float, float] = (0.0, 0.0)
-    """Loss and pretext accuracy since the last entry of the log."""
-    num_skipped: int = 0
-
-    @classmethod
-    def load(cls, path: Path) -> "Progress":
-        values = json.loads(path.read_text())
-        values["sums"] = tuple(values["sums"])
-        values["readers"] = {int(worker): tuple(place) for worker, place in values["readers"].items()}
-        return cls(**values)
+# What may differ in a run that is resumed.
+FREE_ARGUMENTS = {
+    *("output_dir", "resume", "eval_steps", "save_steps", "save_total_limit", "report_to", "probe_data"),
+    *("gradient_checkpointing", "max_bad_fraction"),
+}
+# Clips read before their share of bad ones says anything.
+MIN_CLIPS_TO_JUDGE = 200
+# Steps after which several processes ask each other whether one was told to stop.
+AGREE_STEPS = 5
 
 
 def build_optimizer(model: torch.nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
@@ -159,10 +185,24 @@ def build_optimizer(model: torch.nn.Module, recipe: Recipe, learning_rate: float
     return cls(groups, lr=learning_rate)
 
 
-def hold_out(dataset: Any, num_clips: int, batch_size: int, seed: int) -> tuple[Any, Any]:
-    """Splits off recordings to validate on; of a data set with random access a tenth at the most."""
-    if not hasattr(dataset, "__len__"):
-        return dataset.skip(num_clips), dataset.take(num_clips)
+def hold_out(
+    dataset: Any, num_clips: int, batch_size: int, seed: int
+) -> tuple[Any, list[dict[str, Any]], dict[int, int]]:
+    """
+    Splits off recordings to validate on: of a data set with random access a tenth at the most, of a stream the first.
+
+    Returns:
+        The data to train on, the rows held out, and by shard of a stream how many of its first rows these are.
+    """
+    if isinstance(dataset, IterableDataset):
+        rows, by_shard = [], {}
+        for shard in range(dataset.num_shards):
+            if len(rows) == num_clips:
+                break
+            rows_of_shard = list(dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)))
+            by_shard[shard] = len(rows_of_shard)
+            rows += rows_of_shard
+        return dataset, rows, by_shard
     num_clips = min(num_clips, len(dataset) // 10)
     if len(dataset) - num_clips < batch_size:
         raise ValueError(
@@ -170,30 +210,29 @@ def hold_out(dataset: Any, num_clips: int, batch_size: int, seed: int) -> tuple[
             f"{batch_size}. Lower --per_device_train_batch_size or add clips."
         )
     order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset.select(np.sort(order[num_clips:])), dataset.select(np.sort(order[:num_clips]))
+    return dataset.select(np.sort(order[num_clips:])), list(dataset.select(np.sort(order[:num_clips]))), {}
 
 
 def read_validation(
-    dataset: Any, audio_column: str | None, extractor: COLAFeatureExtractor, num_samples: int, seed: int
+    rows: list[dict[str, Any]], column: str, names: list[str] | None, extractor: COLAFeatureExtractor, num_samples: int
 ) -> tuple[torch.Tensor, torch.Tensor, list[str] | None]:
     """Features `[N, T, bands]` of one segment pair of each held-out recording, and its label if it has one."""
-    column = find_audio_column(dataset, audio_column)
     pairs, labels = [], []
-    names = getattr((dataset.features or {}).get("label"), "names", None)
-    for i, row in enumerate(dataset.cast_column(column, Audio(decode=False))):
+    for i, row in enumerate(rows):
         try:
-            rng = np.random.default_rng([seed, i])
-            pairs.append(random_segments(row[column], num_samples, rng, 2, extractor.sampling_rate))
+            pairs.append(
+                random_segments(row[column], num_samples, np.random.default_rng(i), 2, extractor.sampling_rate)
+            )
         except (AudioDecodingError, FileNotFoundError):
             continue
         labels.append(names[row["label"]] if names else None)
-    sides = [[pair[side] for pair in pairs] for side in (0, 1)]
     if not pairs:
         return torch.empty(0), torch.empty(0), None
     anchors, positives = (
-        extractor(side, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"] for side in sides
+        extractor([pair[side] for pair in pairs], sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        for side in (0, 1)
     )
-    return anchors, positives, labels if names else None
+    return anchors["input_values"], positives["input_values"], labels if names else None
 
 
 def make_features(
@@ -242,33 +281,54 @@ def validate(
     return {"validation_loss": loss, "validation_accuracy": accuracy, "validation_cosine": cosine.item()}
 
 
-def save_checkpoint(accelerator: Accelerator, progress: Progress, output_dir: Path, limit: int) -> None:
-    """Writes `checkpoint-<step>` under a temporary name, renames it, and removes the oldest beyond `limit`."""
-    final = output_dir / f"checkpoint-{progress.step}"
-    temporary = output_dir / f".checkpoint-{progress.step}.tmp"
-    accelerator.save_state(str(temporary))
-    (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(progress)))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
-        for old in find_checkpoints(output_dir)[:-limit]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
+class NoteFile:
+    """The clips that were skipped, or are short, each listed once with its kind and the reason."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self.listed = {tuple(line.split("\t")[:2]) for line in lines}
+
+    def add(self, notes: list[tuple[str, str, str]]) -> None:
+        new = {(kind, name): reason for kind, name, reason in notes if (kind, name) not in self.listed}
+        if new:
+            self.listed |= set(new)
+            with open(self.path, "a") as file:
+                file.writelines(
+                    f"{kind}\t{name}\t{' '.join(reason.split())}\n" for (kind, name), reason in new.items()
+                )
 
 
-def find_checkpoints(output_dir: Path) -> list[Path]:
-    """The whole checkpoints, oldest first."""
-    found = [path for path in output_dir.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+def check_clips(num_clips: int, num_bad: int, max_bad_fraction: float, output_dir: Path) -> None:
+    """
+    Raises:
+        `ValueError`: if too many clips cannot be used.
+    """
+    if num_clips >= MIN_CLIPS_TO_JUDGE and num_bad > max_bad_fraction * num_clips:
+        raise ValueError(
+            f"{num_bad} of {num_clips} clips cannot be used, more than --max_bad_fraction {max_bad_fraction}: "
+            f"{output_dir}/skipped_*.tsv lists them. Earlier checkpoints are kept."
+        )
 
 
-def report_skipped(skipped: list[tuple[str, str]], progress: Progress, output_dir: Path, process_index: int) -> None:
-    """Counts clips that could not be read, and lists them with the reason."""
-    if skipped:
-        progress.num_skipped += len(skipped)
-        with open(output_dir / f"skipped_{process_index}.tsv", "a") as file:
-            file.writelines(f"{name}\t{' '.join(reason.split())}\n" for name, reason in skipped)
+@contextmanager
+def catching_signals() -> Iterator[Callable[[], int | None]]:
+    """Lets a step end before SIGTERM or SIGINT ends the run. Gives what tells which of them came."""
+    caught = []
+
+    def handle(number: int, frame: Any) -> None:
+        caught.append(number)
+        signal.signal(number, earlier[number])  # a second one ends it at once
+
+    try:
+        earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread, where signals do not come
+        earlier = {}
+    try:
+        yield lambda: caught[0] if caught else None
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def warn_if_degenerate(entry: dict[str, float], num_candidates: int) -> None:
@@ -354,69 +414,100 @@ The accuracies are of the pretext task, on batches of {arguments["per_device_tra
     )
 
 
+def build_model(model_args: ModelArguments, recipe: Recipe) -> tuple[COLAForPreTraining, COLAFeatureExtractor]:
+    if model_args.model_name_or_path:
+        return (
+            COLAForPreTraining.from_pretrained(model_args.model_name_or_path),
+            COLAFeatureExtractor.from_pretrained(model_args.model_name_or_path),
+        )
+    config = COLAConfig(
+        encoder=model_args.encoder,
+        similarity=model_args.similarity,
+        temperature=model_args.temperature,
+        drop_path_rate=0.0 if model_args.encoder == "compact" else recipe.drop_path_rate,
+        projection_hidden_size=recipe.projection_hidden_size,
+    )
+    return COLAForPreTraining(config), COLAFeatureExtractor()
+
+
+def build_probe(name: str, extractor: COLAFeatureExtractor) -> Callable[[COLAModel], float]:
+    """What gives the test accuracy (%) of linear evaluation on a small labelled data set."""
+    splits = load_labelled(name)
+    waveforms = [
+        read_waveforms(split, extractor.sampling_rate, "Decoding the probe's clips") for split in splits.values()
+    ]
+    labels = [split["label"] for split in splits.values()]
+
+    def probe(model: COLAModel) -> float:
+        was_training = model.training
+        embed = encoder_embedder(model, extractor)
+        train, test = (embed_all(embed, clips, "Probing") for clips in waveforms)
+        model.train(was_training)
+        return linear_evaluation(train, labels[0], test, labels[1])
+
+    return probe
+
+
 def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> Path:
-    """Runs the job, on `dataset` if it is loaded already, and returns the folder that holds the model."""
+    """
+    Runs the job, on `dataset` if it is loaded already, and returns the folder that holds the model.
+
+    Raises:
+        `ValueError`, `OSError`: if an argument, the data or the output folder will not do; the message says which.
+        `FloatingPointError`: if the loss is not finite.
+        `SystemExit`: with 128 and its number, after a checkpoint, if SIGTERM or SIGINT came.
+    """
     parser = HfArgumentParser((ModelArguments, DataArguments, PretrainingArguments))
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     logging.basicConfig(format="%(message)s")
     logger.logger.setLevel(logging.INFO)
     tune_cpu()
-    accelerator = Accelerator()
+    output_dir = Path(args.output_dir)
+    accelerator = Accelerator(log_with=args.report_to, project_dir=output_dir)
     set_seed(args.seed)
     recipe = RECIPES[args.recipe]
     learning_rate = recipe.learning_rate if args.learning_rate is None else args.learning_rate
-    output_dir = Path(args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    checkpoints = find_checkpoints(output_dir)
-    if checkpoints and not args.resume:
-        raise ValueError(f"{output_dir} holds {checkpoints[-1].name}: pass --resume, or another --output_dir.")
+    model, extractor = build_model(model_args, recipe)
+    make_output_dir(output_dir, model, args.save_total_limit)
+
+    # Where to begin
+    arguments = asdict(model_args) | asdict(data_args) | asdict(args) | {"learning_rate": learning_rate}
+    fixed = {name: value for name, value in arguments.items() if name not in FREE_ARGUMENTS}
+    fixed |= {"num_processes": accelerator.num_processes}
+    if recipe.scheduler == "constant":
+        del fixed["max_steps"]  # such a run can be made longer
+    if not args.resume and find_checkpoints(output_dir):
+        raise ValueError(f"{output_dir} holds checkpoints: pass --resume, or another --output_dir.")
+    checkpoint = find_whole_checkpoint(output_dir) if args.resume else None
+    progress = Progress()
+    if checkpoint:
+        check_arguments(checkpoint, fixed)
+        progress = Progress.load(checkpoint / f"progress_{accelerator.process_index}.json")
+        logger.info(f"Going on from {checkpoint}.")
 
     # Data
     splits = dataset or load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name, data_args.streaming)
     if data_args.dataset_split not in splits:
         raise ValueError(f"There is no split {data_args.dataset_split!r}; there are {', '.join(splits)}.")
+    data = splits[data_args.dataset_split]
+    column = find_audio_column(data, data_args.audio_column)
+    names = getattr((data.features or {}).get("label"), "names", None)
     batch_size = args.per_device_train_batch_size
     num_candidates = batch_size * accelerator.num_processes
-    training, held_out = hold_out(
-        splits[data_args.dataset_split], data_args.validation_clips, num_candidates, args.seed
-    )
-
-    # Model
-    if model_args.model_name_or_path:
-        model = COLAForPreTraining.from_pretrained(model_args.model_name_or_path)
-        extractor = COLAFeatureExtractor.from_pretrained(model_args.model_name_or_path)
-    else:
-        config = COLAConfig(
-            encoder=model_args.encoder, similarity=model_args.similarity, temperature=model_args.temperature
-        )
-        model, extractor = COLAForPreTraining(config), COLAFeatureExtractor()
-    if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    model.train()
+    training, rows, held_out = hold_out(undecoded(data, column), data_args.validation_clips, num_candidates, args.seed)
     num_samples = extractor.num_samples(model.config.window_size)
-    optimizer = build_optimizer(model, recipe, learning_rate)
-    # Not prepared by accelerate, which would step it once per process.
-    scheduler = get_scheduler(recipe.scheduler, optimizer, round(recipe.warmup_ratio * args.max_steps), args.max_steps)
-    model = model.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
-    model, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(scheduler)
-
-    held_out_anchors, held_out_positives, labels = read_validation(
-        held_out, data_args.audio_column, extractor, num_samples, args.seed
-    )
-
-    # Where to begin
-    progress = Progress()
-    if checkpoints:
-        progress = Progress.load(checkpoints[-1] / f"progress_{accelerator.process_index}.json")
-        logger.info(f"Going on from {checkpoints[-1]}.")
+    held_out_anchors, held_out_positives, labels = read_validation(rows, column, names, extractor, num_samples)
+    probe = build_probe(data_args.probe_data, extractor) if data_args.probe_data else None
     loader = DataLoader(
         SegmentPairs(
             training,
             num_samples,
             extractor.sampling_rate,
-            data_args.audio_column,
+            column,
+            max_distance=recipe.max_distance and round(recipe.max_distance * extractor.sampling_rate),
             seed=args.seed,
+            held_out=held_out,
+            min_clips=batch_size,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             state=progress.readers,
@@ -428,17 +519,32 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(args.seed),
     )
+
+    # Model
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        # With statistics of its own on each GPU, BatchNorm tells an anchor's positive from those of other GPUs.
+        model = convert_sync_batchnorm(model)
+    model = model.train().to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
+    optimizer = build_optimizer(model, recipe, learning_rate)
+    # Not prepared by accelerate, which would step it once per process.
+    scheduler = get_scheduler(recipe.scheduler, optimizer, round(recipe.warmup_ratio * args.max_steps), args.max_steps)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    accelerator.register_for_checkpointing(scheduler)
+    accelerator.init_trackers("cola", config={name: str(value) for name, value in arguments.items()})
     batches = iter(loader)
-    if checkpoints:
-        accelerator.load_state(str(checkpoints[-1]))  # last, so that nothing moves the random state after it
+    if checkpoint:
+        accelerator.load_state(str(checkpoint))  # last, so that nothing moves the random state after it
 
     # Training
+    note_file = NoteFile(output_dir / f"skipped_{accelerator.process_index}.tsv")
     bar = tqdm(
         total=args.max_steps, initial=progress.step, disable=not accelerator.is_main_process, desc="Pre-training"
     )
     sums = torch.tensor(progress.sums, device=accelerator.device)
     timed_from, waited, since = progress.step, 0.0, time.perf_counter()
-    with bar, logging_redirect_tqdm():
+    with bar, logging_redirect_tqdm(), catching_signals() as signal_caught:
         for step in range(progress.step + 1, args.max_steps + 1):
             asked = time.perf_counter()
             batch = next(batches)
@@ -456,17 +562,31 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
             progress.step = step
             progress.readers[worker] = tuple(place)
             progress.next_worker = (worker + 1) % max(args.dataloader_num_workers, 1)
-            report_skipped(batch["skipped"], progress, output_dir, accelerator.process_index)
+            progress.num_clips += batch_size + sum(kind != "short" for kind, *_ in batch["notes"])
+            for kind, *_ in batch["notes"]:
+                progress.notes[kind] = progress.notes.get(kind, 0) + 1
+            note_file.add(batch["notes"])
             bar.update()
 
+            stopped_by = signal_caught()
+            if accelerator.num_processes > 1 and step % AGREE_STEPS == 0:
+                # All stop at the same step, or those that go on would wait for the others for ever.
+                signals = accelerator.reduce(torch.tensor(stopped_by or 0, device=accelerator.device), "sum")
+                stopped_by = int(signals) and signal.SIGTERM
+            elif accelerator.num_processes > 1:
+                stopped_by = None
+            is_logged, is_last = step % args.logging_steps == 0, step == args.max_steps or bool(stopped_by)
+            if (is_logged or is_last or step % args.save_steps == 0) and not sums.isfinite().all():
+                raise FloatingPointError(
+                    f"The loss is not finite at step {step}: lower --learning_rate. Earlier checkpoints are kept."
+                )
             entry = {"step": step}
-            if step % args.logging_steps == 0:
+            if is_logged:
                 elapsed = time.perf_counter() - since
+                counts = torch.tensor([progress.num_clips, progress.num_bad], device=accelerator.device)
+                num_clips, num_bad = accelerator.reduce(counts, "sum").tolist()
+                check_clips(num_clips, num_bad, data_args.max_bad_fraction, output_dir)
                 loss, accuracy = (accelerator.reduce(sums, "mean") / args.logging_steps).tolist()
-                if not math.isfinite(loss):
-                    raise FloatingPointError(
-                        f"The loss is {loss} at step {step}: lower --learning_rate. Earlier checkpoints are kept."
-                    )
                 entry |= {
                     "loss": loss,
                     "accuracy": accuracy,
@@ -474,20 +594,34 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
                     "segments_per_second": 2 * num_candidates * (step - timed_from) / elapsed,
                     "data_wait": waited / elapsed,
                 }
+                told = "".join(f", {number} {kind}" for kind, number in sorted(progress.notes.items()))
                 bar.set_postfix_str(
                     f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %, data wait {100 * entry['data_wait']:.0f} %, "
-                    f"{entry['segments_per_second']:.0f} segments/s, skipped {progress.num_skipped}"
+                    f"{entry['segments_per_second']:.0f} segments/s{told}"
                 )
                 sums.zero_()
-            if len(held_out_anchors) > 1 and (step % args.eval_steps == 0 or step == args.max_steps):
-                entry |= validate(accelerator.unwrap_model(model), held_out_anchors, held_out_positives, batch_size)
+            if step % args.eval_steps == 0 or step == args.max_steps:
+                unwrapped = accelerator.unwrap_model(model)
+                if len(held_out_anchors) > 1:
+                    entry |= validate(unwrapped, held_out_anchors, held_out_positives, batch_size)
+                if probe and accelerator.is_main_process:
+                    entry["probe_accuracy"] = probe(unwrapped.cola)
+                    logger.info(f"Step {step}: the probe's accuracy is {entry['probe_accuracy']:.1f} %.")
             if len(entry) > 1:
                 progress.history.append(entry)
+                accelerator.log({name: value for name, value in entry.items() if name != "step"}, step=step)
                 warn_if_degenerate(entry, num_candidates)
-            if step % args.save_steps == 0 or step == args.max_steps:
+            if step % args.save_steps == 0 or is_last:
                 progress.sums = tuple(sums.tolist())
-                save_checkpoint(accelerator, progress, output_dir, args.save_total_limit)
-            if step % args.logging_steps == 0:
+                save_checkpoint(accelerator, progress, fixed, output_dir, args.save_total_limit)
+            if stopped_by:
+                logger.warning(
+                    f"Stopped by {signal.Signals(stopped_by).name} after step {step}, which is saved: the same "
+                    "command with --resume goes on."
+                )
+                accelerator.end_training()
+                raise SystemExit(128 + stopped_by)
+            if is_logged:
                 timed_from, waited, since = step, 0.0, time.perf_counter()
 
     # Results
@@ -495,7 +629,6 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
         model = accelerator.unwrap_model(model)
         model.save_pretrained(output_dir)
         extractor.save_pretrained(output_dir)
-        arguments = asdict(model_args) | asdict(data_args) | asdict(args) | {"learning_rate": learning_rate}
         (output_dir / "training_state.json").write_text(
             json.dumps({"arguments": arguments, "recipe": asdict(recipe), "history": progress.history}, indent=2)
         )

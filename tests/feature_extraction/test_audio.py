@@ -198,7 +198,7 @@ def test_crop_has_the_asked_length_up_to_the_end(own_rate):
                 assert len(crop) == num_samples, (own_length, num_samples)
 
 
-@pytest.mark.parametrize("container, subtype", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")])
+@pytest.mark.parametrize("container, subtype", [("WAV", "PCM_24"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")])
 def test_crop_decodes_nothing_else(monkeypatch, container, subtype):
     decoded = []
     read = soundfile.SoundFile.read
@@ -214,6 +214,27 @@ def test_crop_decodes_nothing_else(monkeypatch, container, subtype):
         assert audio.num_samples == 320000 and decoded == []
         audio.read(200000, 1600)
     assert 4800 <= sum(decoded) <= 5200
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("wrap", [bytes, memoryview])
+def test_bytes_of_plain_pcm_are_read_in_place(monkeypatch, channels, wrap):
+    samples = np.random.default_rng(0).uniform(-1, 1, (3000, channels))
+    encoded = encode(samples, 8000, "WAV", "PCM_16")
+    expected = soundfile.read(io.BytesIO(encoded), dtype="float32", always_2d=True)[0].mean(axis=1)
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    with open_audio(wrap(encoded), 8000) as audio:
+        np.testing.assert_array_equal(audio.read(), expected)
+        np.testing.assert_array_equal(audio.read(2000, 100), expected[2000:2100])
+
+
+def test_cut_pcm_is_left_to_soundfile(monkeypatch):
+    encoded = encode(chirp(1, 8000), 8000, "WAV", "PCM_16")
+    opened = []
+    sound_file = soundfile.SoundFile
+    monkeypatch.setattr(soundfile, "SoundFile", lambda file: opened.append(file) or sound_file(file))
+    load_audio(encoded[:-1000], 8000)
+    assert len(opened) == 1
 
 
 def test_mp3_crops_print_nothing(capfd):

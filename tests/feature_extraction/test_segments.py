@@ -56,6 +56,22 @@ def test_every_start_is_as_likely():
     ).sum() < 27.9  # chi-squared of 9 degrees of freedom: once in a thousand
 
 
+@pytest.mark.parametrize("max_distance", [0, 3, 20])
+def test_segments_near_the_first(max_distance):
+    source = encode(np.arange(1040))
+    rng = np.random.default_rng(0)
+    found = np.array(
+        [
+            [int(segment[0]) for segment in random_segments(source, 1000, rng, 3, max_distance=max_distance)]
+            for _ in range(5000)
+        ]
+    )
+    assert set(found[:, 0]) == set(range(41))
+    for distances in (found[:, 1] - found[:, 0], found[:, 2] - found[:, 0]):
+        assert (distances.min(), distances.max()) == (-max_distance, max_distance)
+    assert found.min() == 0 and found.max() == 40
+
+
 def test_the_segments_of_a_pair_are_independent():
     source = encode(np.arange(1009))
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """The stream of segment pairs: what it loads, every clip once an epoch, resumption, and clips that cannot be read."""
 
 import io
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -29,10 +30,9 @@ AUDIOSET = Features(
 
 
 @pytest.fixture(autouse=True)
-def quick_and_clean(monkeypatch, tmp_path_factory):
-    """Keeps the cache out of the home folder, and spares the 5 s that `datasets` sleeps after each Parquet file."""
+def clean_home(monkeypatch, tmp_path_factory):
+    """Keeps the cache out of the home folder."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
 
 def encode(samples: np.ndarray, rate: int = RATE, container: str = "FLAC", subtype: str | None = "PCM_24") -> bytes:
@@ -107,7 +107,7 @@ def take_epochs(dataset, num_epochs: int = 1, num_workers: int = 0, **kwargs) ->
     epochs = [[] for _ in range(num_epochs + 1)]
     done = set()
     for batch in loader(dataset, num_workers, **kwargs):
-        worker, epoch, _ = batch["state"]
+        worker, epoch, *_ = batch["state"]
         if epoch >= num_epochs:
             done.add(worker)
         epochs[min(epoch, num_epochs)].append(batch)
@@ -213,6 +213,32 @@ def test_parquet_splits(parquet, tmp_path):
     assert set(load_audio_dataset(str(tmp_path))) == {"train", "test"}
 
 
+# WebDataset
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("pattern", ["", "*.tar"])
+def test_webdataset(tmp_path, pattern, streaming):
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"train-{shard:03}.tar", "w") as tar:
+            for i in range(shard, 8, 2):
+                for name, data in ((f"{i}.flac", encode(clip(i))), (f"{i}.json", b'{"id": 1}')):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    train = load_audio_dataset(str(tmp_path / pattern), streaming=streaming)["train"]
+    assert train.num_shards == 2 and find_audio_column(train) == "audio"
+    epochs = take_epochs(train, 2, num_workers=2)
+    assert [sorted(numbers(epoch)) for epoch in epochs[:2]] == [list(range(8))] * 2
+
+
+def test_damaged_tar_is_named(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"This is no tar file." * 100)
+    train = load_audio_dataset(str(tmp_path))["train"]
+    with pytest.raises(ValueError, match=r"a\.tar is not a whole tar file"):
+        take(train, 1)
+
+
 # The audio column
 
 
@@ -252,6 +278,31 @@ def test_every_clip_once_an_epoch(clips, world_size, num_workers):
             assert len(epochs[epoch]) == NUM_CLIPS // world_size
             read[epoch] += numbers(epochs[epoch])
     assert [sorted(epoch) for epoch in read] == [list(range(NUM_CLIPS))] * 2
+
+
+@pytest.mark.parametrize("buffer_size", [1, 4, 100])
+def test_every_clip_once_an_epoch_whatever_the_buffer(parquet, buffer_size):
+    """Three readers have two, one and one of the four shards."""
+    train = load_audio_dataset(str(parquet), streaming=True)["train"]
+    epochs = [take_epochs(train, 2, rank=rank, world_size=3, buffer_size=buffer_size)[:2] for rank in range(3)]
+    for epoch in (0, 1):
+        read = [numbers(reader[epoch]) for reader in epochs]
+        assert sorted(sum(read, [])) == list(range(NUM_CLIPS))
+        assert sorted(map(len, read)) == [6, 6, 12]
+
+
+def test_buffer_mixes_shards(parquet):
+    train = load_audio_dataset(str(parquet), streaming=True)["train"]
+    in_turn = [i % 4 for i in numbers(take_epochs(train, buffer_size=1)[0])]
+    assert sum(a != b for a, b in zip(in_turn, in_turn[1:])) == 3
+    mixed = [i % 4 for i in numbers(take_epochs(train, buffer_size=100)[0])]
+    assert sum(a != b for a, b in zip(mixed, mixed[1:])) > 6
+
+
+def test_held_out_clips_of_a_stream_are_never_read(parquet):
+    train = load_audio_dataset(str(parquet), streaming=True)["train"]
+    first, second, _ = take_epochs(train, 2, held_out={0: 6, 1: 2})
+    assert sorted(numbers(first)) == sorted(numbers(second)) == sorted({*range(24)} - {0, 4, 8, 12, 16, 20, 1, 5})
 
 
 @both_kinds
@@ -300,22 +351,41 @@ def test_more_workers_than_shards(parquet):
     assert sorted(set(numbers(take(single, 20, num_workers=2)))) == list(range(0, NUM_CLIPS, 4))
 
 
+def test_fewer_shards_than_readers_is_told_of(parquet, caplog):
+    train = load_audio_dataset(str(parquet), streaming=True)["train"]
+    take(train, 1, world_size=4)
+    assert not caplog.records
+    take(train, 1, world_size=5)
+    assert "4 shards for 5 readers" in caplog.text
+
+
 # Resumption
 
 
-@both_kinds
-@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize(
+    "clips, buffer_size",
+    [(False, 1), (True, 100), (True, 4)],
+    ids=["map", "stream", "small buffer"],
+    indirect=["clips"],
+)
+@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("num_done", [3, 6, 12, 15], ids=lambda n: f"after {n}")
-def test_resumption_is_exact(clips, num_workers, num_done):
+def test_resumption_is_exact(clips, buffer_size, num_workers, num_done):
     """Batches of two clips, so an epoch of 24 ends after 12."""
-    batches = take(clips, 20, num_workers=num_workers, batch_size=2)
+    batches = take(clips, 20, num_workers=num_workers, batch_size=2, buffer_size=buffer_size)
     readers, next_worker = {}, 0
     for batch in batches[:num_done]:
         worker, *place = batch["state"]
         readers[worker] = tuple(place)
         next_worker = (worker + 1) % max(num_workers, 1)
     resumed = take(
-        clips, 20 - num_done, num_workers=num_workers, batch_size=2, state=readers, first_worker=next_worker
+        clips,
+        20 - num_done,
+        num_workers=num_workers,
+        batch_size=2,
+        buffer_size=buffer_size,
+        state=readers,
+        first_worker=next_worker,
     )
     assert_same_batches(resumed, batches[num_done:])
 
@@ -334,9 +404,13 @@ def test_resumption_twice(parquet):
 
 
 BAD_CLIPS = {
-    "02_empty.flac": (b"", "0 bytes"),
-    "05_text.wav": (b"This is no audio. " * 100, "not audio that soundfile can decode"),
-    "06_truncated.flac": (encode(np.random.default_rng(0).uniform(-0.5, 0.5, RATE))[:1000], "damaged|truncated"),
+    "02_empty.flac": (b"", "empty", "0 bytes"),
+    "05_text.wav": (b"This is no audio. " * 100, "damaged", "not audio that soundfile can decode"),
+    "06_truncated.flac": (
+        encode(np.random.default_rng(0).uniform(-0.5, 0.5, RATE))[:1000],
+        "damaged",
+        "damaged|truncated",
+    ),
 }
 
 
@@ -358,24 +432,27 @@ def test_bad_clips_are_skipped_and_told_of(folder_with_bad_clips, num_workers):
     epochs = take_epochs(train, 2, num_workers, shuffle=False)
     for epoch in epochs[:2]:
         assert sorted(numbers(epoch)) == [0, 1, 3, 4, 7, 8, 9]
-        skipped = [entry for batch in epoch for entry in batch["skipped"]]
-        assert sorted(Path(name).name for name, _ in skipped) == sorted(BAD_CLIPS)
-        for name, reason in skipped:
+        notes = [note for batch in epoch for note in batch["notes"]]
+        assert sorted(Path(name).name for _, name, _ in notes) == sorted(BAD_CLIPS)
+        for kind, name, reason in notes:
             assert name in reason
-            assert any(part in reason for part in BAD_CLIPS[Path(name).name][1].split("|"))
+            _, expected_kind, expected_reason = BAD_CLIPS[Path(name).name]
+            assert kind == expected_kind
+            assert any(part in reason for part in expected_reason.split("|"))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_bad_rows_are_skipped_and_told_of(tmp_path, streaming):
     encoded = {f"good{i}.flac": encode(clip(i)) for i in range(8)}
-    encoded |= {name: data for name, (data, _) in BAD_CLIPS.items()}
+    encoded |= {name: data for name, (data, *_) in BAD_CLIPS.items()}
     rows = audio_dataset([{"bytes": data, "path": name} for name, data in encoded.items()])
     rows.to_parquet(tmp_path / "train.parquet")
     train = load_audio_dataset(str(tmp_path), streaming=streaming)["train"]
     epochs = take_epochs(train, 3)
     assert [sorted(numbers(epoch)) for epoch in epochs[:3]] == [list(range(8))] * 3
-    counts = Counter(name for epoch in epochs for batch in epoch for name, _ in batch["skipped"])
-    assert set(counts) == set(BAD_CLIPS) and set(counts.values()) <= {3, 4}  # the fourth epoch has begun
+    counts = Counter(name for epoch in epochs for batch in epoch for _, name, _ in batch["notes"])
+    assert set(counts) == set(BAD_CLIPS) and set(counts.values()) <= {2, 3, 4}
+    # A clip at the end of an epoch is told of with some pair of the next one, and the fourth epoch has begun.
 
 
 def test_missing_file_is_skipped(tmp_path):
@@ -385,21 +462,21 @@ def test_missing_file_is_skipped(tmp_path):
     (tmp_path / "1.flac").unlink()
     batches = take(train, 4, shuffle=False)
     assert numbers(batches) == [0, 2, 0, 2]
-    (name, reason), *others = [entry for batch in batches[:2] for entry in batch["skipped"]]
-    assert not others and Path(name).name == "1.flac" and "No such file" in reason
+    (kind, name, reason), *others = [note for batch in batches[:2] for note in batch["notes"]]
+    assert kind == "missing" and not others and Path(name).name == "1.flac" and "No such file" in reason
 
 
 def test_row_without_audio_is_skipped():
     train = audio_dataset([{"bytes": encode(clip(1)), "path": None}, None, {"bytes": encode(clip(2)), "path": None}])
     batches = take(train, 4, shuffle=False)
     assert numbers(batches) == [1, 2, 1, 2]
-    assert [len(batch["skipped"]) for batch in batches] == [0, 1, 0, 1]
+    assert [[kind for kind, *_ in batch["notes"]] for batch in batches] == [[], ["empty"], [], ["empty"]]
 
 
 def test_bad_clip_without_a_name_is_told_of_by_its_row():
     train = audio_dataset([{"bytes": encode(clip(1)), "path": None}, {"bytes": b"", "path": None}])
-    skipped = [entry for batch in take(train, 2, shuffle=False) for entry in batch["skipped"]]
-    assert [name for name, _ in skipped] == ["row 1"]
+    notes = [note for batch in take(train, 2, shuffle=False) for note in batch["notes"]]
+    assert [name for _, name, _ in notes] == ["row 1"]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -407,8 +484,45 @@ def test_nothing_but_bad_clips(tmp_path, num_workers):
     for name in ("a.wav", "b.wav", "c.wav"):
         (tmp_path / name).touch()
     train = load_audio_dataset(str(tmp_path))["train"]
-    with pytest.raises(ValueError, match=r"No clip could be read.*[abc]\.wav is empty: it has 0 bytes"):
+    with pytest.raises(ValueError, match=r"has 0 that can be read.*[abc]\.wav is empty: it has 0 bytes"):
         take(train, 1, num_workers=num_workers)
+
+
+def test_silent_clips_are_skipped_and_half_silent_ones_used(tmp_path):
+    write(tmp_path / "0.flac", np.zeros(1600))
+    write(tmp_path / "1.flac", clip(1))
+    write(tmp_path / "2.flac", np.concatenate([np.zeros(800), clip(2)]))
+    train = load_audio_dataset(str(tmp_path))["train"]
+    epochs = take_epochs(train, 5, shuffle=False)[:5]
+    used = [batch for epoch in epochs for batch in epoch]
+    assert all(batch["waveforms"].abs().amax(-1).gt(0).all() for batch in used)
+    assert len(used) > 5  # three draws find the sound of the third clip in most epochs
+    notes = [note for batch in used for note in batch["notes"] if Path(note[1]).name == "0.flac"]
+    assert len(notes) == 5 and {kind for kind, *_ in notes} == {"silent"}
+
+
+def test_too_many_bad_clips_in_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(SegmentPairs, "MAX_BAD_IN_A_ROW", 5)
+    for i in range(10):
+        write(tmp_path / f"{i}.flac")
+        if 2 <= i < 7:
+            (tmp_path / f"{i}.flac").write_bytes(b"")
+    train = load_audio_dataset(str(tmp_path))["train"]
+    with pytest.raises(ValueError, match=r"5 clips in a row could not be read.*6\.flac is empty"):
+        take(train, 5, shuffle=False)
+
+
+def test_fewer_clips_than_needed(clips_of_four):
+    with pytest.raises(ValueError, match="4 clips has 4 that can be read.*5 are needed.*lower the batch size"):
+        take(clips_of_four, 5, min_clips=5)
+    take(clips_of_four, 5, min_clips=4)
+
+
+@pytest.fixture
+def clips_of_four(tmp_path):
+    for i in range(4):
+        write(tmp_path / f"{i}.flac")
+    return load_audio_dataset(str(tmp_path))["train"]
 
 
 # Other recordings and batches
@@ -438,6 +552,8 @@ def test_short_clips_are_padded(tmp_path):
     batch = take(load_audio_dataset(str(tmp_path))["train"], 1, batch_size=3, shuffle=False)[0]
     assert batch["waveforms"].shape == (6, 400)
     assert batch["lengths"].tolist() == [100, 400, 400] * 2
+    ((kind, name, reason),) = batch["notes"]
+    assert kind == "short" and Path(name).name == "0.flac" and "100 of 400 samples" in reason
     for waveform in batch["waveforms"][[0, 3]]:
         np.testing.assert_allclose(waveform[:100], clip(0, 100), atol=1e-6)
         assert not waveform[100:].any()
@@ -445,15 +561,19 @@ def test_short_clips_are_padded(tmp_path):
 
 def test_collate_layout():
     pairs = [
-        SegmentPair(np.full(3, 1.0, np.float32), np.full(3, -1.0, np.float32), (0, 0, 4), [("a", "bad")]),
-        SegmentPair(np.full(2, 2.0, np.float32), np.full(1, -2.0, np.float32), (0, 0, 5), [("b", "worse")]),
+        SegmentPair(
+            np.full(3, 1.0, np.float32), np.full(3, -1.0, np.float32), (0, 0, 0, 4, 1), [("empty", "a", "bad")]
+        ),
+        SegmentPair(
+            np.full(2, 2.0, np.float32), np.full(1, -2.0, np.float32), (0, 0, 0, 5, 1), [("damaged", "b", "worse")]
+        ),
     ]
     batch = collate_segment_pairs(pairs)
     assert batch["waveforms"].tolist() == [[1, 1, 1], [2, 2, 0], [-1, -1, -1], [-2, 0, 0]]
     assert batch["waveforms"].dtype == torch.float32
     assert batch["lengths"].tolist() == [3, 2, 3, 1]
-    assert batch["state"] == (0, 0, 5)
-    assert batch["skipped"] == [("a", "bad"), ("b", "worse")]
+    assert batch["state"] == (0, 0, 0, 5, 1)
+    assert batch["notes"] == [("empty", "a", "bad"), ("damaged", "b", "worse")]
 
 
 @pytest.mark.skipif(not POOL.is_dir(), reason="the pool of recordings is not there")
@@ -464,4 +584,4 @@ def test_pool(num_workers):
         assert batch["waveforms"].shape == (16, 15600) and batch["waveforms"].isfinite().all()
         assert batch["waveforms"].abs().amax(-1).count_nonzero() > 12
         assert (batch["lengths"] > 0).all() and batch["lengths"].max() == 15600
-        assert batch["skipped"] == []
+        assert {kind for kind, *_ in batch["notes"]} <= {"short", "silent"}

@@ -38,6 +38,7 @@ CHANGED = {
     "window_hop": 24,
     "window_chunk_size": 7,
     "projection_size": 12,
+    "projection_hidden_size": 10,
     "similarity": "cosine",
     "temperature": 0.5,
     "bilinear_init_std": 0.01,
@@ -45,7 +46,7 @@ CHANGED = {
 
 
 def tiny_config(**kwargs) -> COLAConfig:
-    tiny = {"encoder": "compact", "compact_channels": 8, "compact_intermediate_size": 16, "hidden_size": 24}
+    tiny = {"encoder": "compact", "compact_channels": 8, "compact_intermediate_size": 16, "hidden_size": 88}
     return COLAConfig(**tiny | {"projection_size": 16} | kwargs)
 
 
@@ -81,7 +82,7 @@ def test_default_pooling(encoder, pooling):
 
 def test_timm_encoder_sets_hidden_size():
     assert COLAModel(COLAConfig(encoder="test_resnet", hidden_size=7)).config.hidden_size == 96
-    assert COLAModel(tiny_config(hidden_size=7)).config.hidden_size == 7
+    assert COLAModel(tiny_config(hidden_size=67)).config.hidden_size == 67
 
 
 def test_every_argument_is_changed():
@@ -139,6 +140,7 @@ def test_labels_round_trip(tmp_path):
         ("window_hop", -96),
         ("window_chunk_size", 0),
         ("projection_size", 0),
+        ("projection_hidden_size", 0),
         ("similarity", "dot"),
         ("temperature", 0),
         ("temperature", -0.2),
@@ -157,6 +159,12 @@ def test_compact_encoder_needs_eight(name):
         tiny_config(**{name: 7})
     assert getattr(tiny_config(**{name: 8}), name) == 8
     assert getattr(COLAConfig(encoder="test_resnet", **{name: 7}), name) == 7
+
+
+def test_compact_encoder_needs_more_than_its_convolutions_features():
+    with pytest.raises(StrictDataclassError, match="hidden_size.*64 features"):
+        tiny_config(hidden_size=64)
+    assert COLAConfig(encoder="test_resnet", hidden_size=64).hidden_size == 64
 
 
 @pytest.mark.parametrize("cls", CLASSES.values())

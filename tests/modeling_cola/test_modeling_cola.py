@@ -46,7 +46,7 @@ def seed() -> None:
 
 
 def tiny_config(encoder: str = "compact", **kwargs) -> COLAConfig:
-    tiny = {"compact_channels": 8, "compact_intermediate_size": 16, "hidden_size": 24, "projection_size": 16}
+    tiny = {"compact_channels": 8, "compact_intermediate_size": 16, "hidden_size": 88, "projection_size": 16}
     return COLAConfig(encoder=encoder, **tiny | {"num_labels": 3} | kwargs)
 
 
@@ -194,7 +194,7 @@ def test_mismatched_head_is_an_error_unless_ignored(tmp_path):
     assert_same_weights(loaded.cola, model.cola)
     assert loaded(**batch_for(COLAForAudioClassification)).logits.shape == (2, 5)
     # Keras' initialisation: Xavier uniform and zeros.
-    bound = math.sqrt(6 / (24 + 5))
+    bound = math.sqrt(6 / (88 + 5))
     assert 0.7 * bound < loaded.classifier.weight.abs().max() <= bound
     assert not loaded.classifier.bias.any()
 
@@ -312,7 +312,7 @@ def remote(tmp_path_factory) -> dict:
 def test_remote_code(remote, checkpoint, auto_class):
     actual, expected = remote["actual"][checkpoint, auto_class], remote["expected"][checkpoint]
     assert actual["class"] == AUTO_CLASSES[auto_class]
-    assert actual["embedding"].shape == (1, 24)
+    assert actual["embedding"].shape == (1, 88)
     torch.testing.assert_close(actual["embedding"], expected["embedding"])
     if auto_class == "AutoModelForAudioClassification" and "logits" in expected:
         torch.testing.assert_close(actual["logits"], expected["logits"])
@@ -421,7 +421,7 @@ def test_pretraining_head_starts_as_in_keras():
     model = COLAForPreTraining(tiny_config(projection_size=256))
     assert model.similarity.weight.std().item() == pytest.approx(0.05, rel=0.02)
     assert abs(model.similarity.weight.mean()) < 0.001
-    bound = math.sqrt(6 / (24 + 256))
+    bound = math.sqrt(6 / (88 + 256))
     weight = model.projection.dense.weight.detach()
     assert 0.98 * bound < weight.abs().max() <= bound
     assert weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.05)
@@ -699,7 +699,7 @@ HOUR = """
     from modeling_cola import COLAConfig, COLAModel
 
     torch.set_num_threads(1)
-    config = COLAConfig(encoder="compact", compact_channels=8, compact_intermediate_size=16, hidden_size=24)
+    config = COLAConfig(encoder="compact", compact_channels=8, compact_intermediate_size=16, hidden_size=88)
     model = COLAModel(config).eval()
     x = torch.randn(1, 360_000, 64)
     with torch.no_grad():
@@ -707,7 +707,7 @@ HOUR = """
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         outputs = model(x)
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert outputs.last_hidden_state.shape == (1, 3750, 24)
+    assert outputs.last_hidden_state.shape == (1, 3750, 88)
     assert outputs.pooler_output.isfinite().all()
     assert growth < 600_000, f"{growth} KiB"  # all windows at once take more than 1.5 GB
 """
@@ -948,14 +948,14 @@ def test_cosine_similarity_ignores_scale_and_follows_temperature():
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_labels_are_shifted_by_rank(rank):
+def test_labels_are_shifted(rank):
     logits = torch.randn(3, 9)
-    loss, accuracy = contrastive_loss(logits, rank)
+    loss, accuracy = contrastive_loss(logits, 3 * rank)
     expected_loss, expected_accuracy = paper_loss(logits.numpy(), rank)
     assert loss.item() == pytest.approx(expected_loss, rel=1e-5)
     assert accuracy.item() == pytest.approx(expected_accuracy)
     own = F.one_hot(torch.arange(3) + 3 * rank, 9).float()
-    assert contrastive_loss(own, rank)[1] == 1 and contrastive_loss(-own, rank)[1] == 0
+    assert contrastive_loss(own, 3 * rank)[1] == 1 and contrastive_loss(-own, 3 * rank)[1] == 0
 
 
 def test_clips_that_are_all_the_same_cost_log_batch_size(pretraining_model):
@@ -974,7 +974,7 @@ def test_gradients_of_the_objective():
     assert torch.autograd.gradcheck(logits, (anchors, positives, weight))
     # The loss is computed in float32, so its differences must be coarse.
     assert torch.autograd.gradcheck(
-        lambda *inputs: contrastive_loss(logits(*inputs), rank=1)[0].double(),
+        lambda *inputs: contrastive_loss(logits(*inputs), offset=3)[0].double(),
         (anchors, positives, weight),
         eps=1e-2,
         atol=5e-3,
@@ -996,6 +996,29 @@ def test_pretraining_learns_to_tell_clips_apart(similarity):
         losses.append(outputs.loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert outputs.accuracy > 0.8
+
+
+def test_projection_with_a_hidden_layer(tmp_path):
+    inputs = batch_for(COLAForPreTraining, 5, 96)
+    model = build(COLAForPreTraining, projection_hidden_size=20)
+    assert model.projection.hidden[0].weight.shape == (20, 88) and model.projection.dense.weight.shape == (16, 20)
+    model.train()(**inputs).loss.backward()
+    assert model.projection.hidden[0].weight.grad.abs().max() > 0
+    model.eval().save_pretrained(tmp_path)
+    with torch.no_grad():
+        outputs = model(**inputs)
+        assert_same_outputs(COLAForPreTraining.from_pretrained(tmp_path)(**inputs), outputs)
+    assert outputs.anchor_embeds.shape == (5, 16)
+
+
+def test_hidden_layer_missing_from_a_checkpoint_is_that_of_a_fresh_model(tmp_path):
+    build(COLAModel, projection_hidden_size=20).save_pretrained(tmp_path)
+    torch.manual_seed(3)
+    loaded = COLAForPreTraining.from_pretrained(tmp_path)
+    torch.manual_seed(3)
+    fresh = COLAForPreTraining(tiny_config(projection_hidden_size=20))
+    for name, value in fresh.projection.state_dict().items():
+        torch.testing.assert_close(loaded.projection.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
 def test_pretraining_masks(pretraining_model):
@@ -1025,10 +1048,11 @@ DISTRIBUTED = """
     import torch.distributed
     from modeling_cola import COLAForPreTraining
 
-    def work(rank, folder):
+    def work(rank, folder, sizes):
         torch.set_num_threads(1)
-        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-        inputs = {name: value.chunk(2)[rank] for name, value in torch.load(f"{folder}/inputs.pt").items()}
+        method = f"file://{folder}/meet{len(sizes)}"
+        torch.distributed.init_process_group("gloo", init_method=method, rank=rank, world_size=len(sizes))
+        inputs = {name: value.split(sizes)[rank] for name, value in torch.load(f"{folder}/inputs.pt").items()}
         for similarity in ("bilinear", "cosine"):
             model = COLAForPreTraining.from_pretrained(f"{folder}/{similarity}").eval()
             outputs = model(**inputs)
@@ -1036,45 +1060,51 @@ DISTRIBUTED = """
             gradients = {}
             for name, parameter in model.named_parameters():
                 torch.distributed.all_reduce(parameter.grad)
-                gradients[name] = parameter.grad / 2
+                gradients[name] = parameter.grad / len(sizes)
             outputs = {name: outputs[name].detach() for name in ("loss", "logits", "accuracy")}
-            torch.save({"outputs": outputs, "gradients": gradients}, f"{folder}/{similarity}-{rank}.pt")
+            result = {"outputs": outputs, "gradients": gradients}
+            torch.save(result, f"{folder}/{similarity}-{rank}-of-{len(sizes)}.pt")
         torch.distributed.destroy_process_group()
 
-    torch.multiprocessing.start_processes(work, (sys.argv[1],), nprocs=2, start_method="fork")
+    for sizes in %s:
+        torch.multiprocessing.start_processes(work, (sys.argv[1], sizes), nprocs=len(sizes), start_method="fork")
 """
+BATCHES = {"two": [3, 3], "three": [2, 2, 2], "uneven": [3, 1, 1, 1]}
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory) -> Path:
+def several_processes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("distributed")
     torch.manual_seed(0)
     for similarity in ("bilinear", "cosine"):
         build(COLAForPreTraining, similarity=similarity).save_pretrained(folder / similarity)
-    anchors, positives = ([log_mel(1, n, seed=n + s)[0] for n in (96, 60, 150, 20)] for s in (0, 1))
+    anchors, positives = ([log_mel(1, n, seed=n + s)[0] for n in (96, 60, 150, 20, 96, 110)] for s in (0, 1))
     (values, mask), (positive_values, positive_mask) = padded(anchors, 150), padded(positives, 150)
     inputs = {"input_values": values, "positive_values": positive_values}
     torch.save(inputs | {"attention_mask": mask, "positive_attention_mask": positive_mask}, folder / "inputs.pt")
-    run_script(DISTRIBUTED, folder, str(folder), PYTHONPATH=str(ROOT))
+    run_script(DISTRIBUTED % list(BATCHES.values()), folder, str(folder), PYTHONPATH=str(ROOT))
     return folder
 
 
 @pytest.mark.parametrize("similarity", ["bilinear", "cosine"])
-def test_two_processes_equal_one_with_the_whole_batch(two_processes, similarity):
-    ranks = [torch.load(two_processes / f"{similarity}-{rank}.pt") for rank in range(2)]
-    model = COLAForPreTraining.from_pretrained(two_processes / similarity).eval()
-    whole = model(**torch.load(two_processes / "inputs.pt"))
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_several_processes_equal_one_with_the_whole_batch(several_processes, similarity, sizes):
+    folder = several_processes
+    ranks = [torch.load(folder / f"{similarity}-{rank}-of-{len(sizes)}.pt") for rank in range(len(sizes))]
+    model = COLAForPreTraining.from_pretrained(folder / similarity).eval()
+    whole = model(**torch.load(folder / "inputs.pt"))
     whole.loss.backward()
     tolerance = {"rtol": 1e-5, "atol": 1e-5}
-    assert ranks[0]["outputs"]["logits"].shape == (2, 4)
+    assert [rank["outputs"]["logits"].shape for rank in ranks] == [(size, 6) for size in sizes]
     torch.testing.assert_close(
         torch.cat([rank["outputs"]["logits"] for rank in ranks]), whole.logits.detach(), **tolerance
     )
     for name in ("loss", "accuracy"):
-        mean = (ranks[0]["outputs"][name] + ranks[1]["outputs"][name]) / 2
+        mean = torch.stack([rank["outputs"][name] for rank in ranks]).mean()
         torch.testing.assert_close(mean, whole[name].detach(), **tolerance)
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    torch.testing.assert_close(ranks[0]["gradients"], gradients, **tolerance)
+    for rank in ranks:
+        torch.testing.assert_close(rank["gradients"], gradients, **tolerance)
     assert max(gradient.abs().max() for gradient in gradients.values()) > 0.01
 
 

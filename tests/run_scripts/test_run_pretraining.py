@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import run_pretraining
 import torch
+from checkpointing import Progress, find_checkpoints
 from conftest import pretraining_arguments
 from datasets import Audio, Dataset
-from run_pretraining import RECIPES, Progress, build_optimizer, find_checkpoints, make_features, warn_if_degenerate
+from run_pretraining import RECIPES, build_optimizer, make_features, warn_if_degenerate
 from transformers import AutoFeatureExtractor, AutoModel
 
 from feature_extraction import COLAFeatureExtractor
@@ -85,9 +86,35 @@ def test_skips_and_lists_broken_clips(tones: Path, tmp_path: Path):
     (data / "low" / "text.wav").write_text("this is not audio " * 100)
     # Two epochs and more, so that both are met.
     run_pretraining.main(pretraining_arguments(data, tmp_path / "out", "--max_steps", "14", "--eval_steps", "14"))
-    listed = (tmp_path / "out" / "skipped_0.tsv").read_text()
-    assert "empty.wav" in listed and "0 bytes" in listed
-    assert "text.wav" in listed and "not audio" in listed
+    listed = [line.split("\t") for line in (tmp_path / "out" / "skipped_0.tsv").read_text().splitlines()]
+    assert sorted((kind, Path(name).name) for kind, name, _ in listed) == [
+        ("damaged", "text.wav"),
+        ("empty", "empty.wav"),
+    ]
+    assert all(name in reason for _, name, reason in listed)
+
+
+def test_too_many_bad_clips_end_the_run(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_pretraining, "MIN_CLIPS_TO_JUDGE", 30)
+    data = tmp_path / "data"
+    shutil.copytree(tones, data)
+    for i in range(16):
+        (data / "low" / f"empty{i}.wav").write_bytes(b"")
+    arguments = pretraining_arguments(data, tmp_path / "out", "--max_steps", "14", "--max_bad_fraction", "0.1")
+    with pytest.raises(ValueError, match=r"of \d+ clips cannot be used, more than --max_bad_fraction 0.1.*skipped_"):
+        run_pretraining.main(arguments)
+    assert find_checkpoints(tmp_path / "out")
+
+
+def test_probe(tones: Path, tmp_path: Path):
+    for split in ("train", "test"):
+        shutil.copytree(tones, tmp_path / "probe" / split)
+    arguments = pretraining_arguments(tones, tmp_path / "out", "--probe_data", str(tmp_path / "probe"))
+    run_pretraining.main(arguments)
+    assert {step for step, entry in history(tmp_path / "out").items() if "probe_accuracy" in entry} == {2, 4}
+    assert history(tmp_path / "out")[4]["probe_accuracy"] > 90  # the test clips are the training clips
+    with pytest.raises(ValueError, match="needs the splits train and test"):
+        run_pretraining.main(pretraining_arguments(tones, tmp_path / "other", "--probe_data", str(tones)))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -163,6 +190,9 @@ def test_warns_of_a_solved_task_and_of_collapse(entry: dict, message: str | None
 
 
 def test_progress_survives_json(tmp_path: Path):
-    progress = Progress(step=3, next_worker=1, readers={0: (0, 8), 1: (1, 2)}, history=[{"step": 3}], sums=(0.1, 2.0))
+    progress = Progress(step=3, next_worker=1, readers={0: (0, 0, 8, 1), 1: (1, 0, 2, 1)}, sums=(0.1, 2.0))
+    progress.history.append({"step": 3})
+    progress.notes = {"short": 2, "empty": 1, "silent": 3}
+    assert progress.num_bad == 4
     (tmp_path / "progress.json").write_text(json.dumps(vars(progress)))
     assert Progress.load(tmp_path / "progress.json") == progress
