@@ -72,8 +72,6 @@ class Recipe:
     """Seconds from the anchor to the positive, at the most; anywhere in the recording if `None`."""
     projection_hidden_size: int | None = None
     """Size of a hidden layer of the projection head."""
-    drop_path_rate: float = 0.0
-    """Stochastic depth of a timm encoder."""
     mix_share: float = 0.0
     """Share of another clip in the background of the positive, at the most."""
     equalizer_std: float = 0.0
@@ -108,6 +106,7 @@ class ModelArguments:
     )
     similarity: str = field(default="bilinear", metadata={"help": "'bilinear' or 'cosine'."})
     temperature: float = field(default=0.2, metadata={"help": "Of the cosine similarity."})
+    drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of a timm encoder."})
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A checkpoint to start from, in place of random weights."}
     )
@@ -202,6 +201,8 @@ def hold_out(
             rows_of_shard = list(dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)))
             by_shard[shard] = len(rows_of_shard)
             rows += rows_of_shard
+        if len(rows) < num_clips:
+            raise ValueError(f"The stream has {len(rows)} clips: lower --validation_clips, which is {num_clips}.")
         return dataset, rows, by_shard
     num_clips = min(num_clips, len(dataset) // 10)
     if len(dataset) - num_clips < batch_size:
@@ -424,7 +425,7 @@ def build_model(model_args: ModelArguments, recipe: Recipe) -> tuple[COLAForPreT
         encoder=model_args.encoder,
         similarity=model_args.similarity,
         temperature=model_args.temperature,
-        drop_path_rate=0.0 if model_args.encoder == "compact" else recipe.drop_path_rate,
+        drop_path_rate=model_args.drop_path_rate,
         projection_hidden_size=recipe.projection_hidden_size,
     )
     return COLAForPreTraining(config), COLAFeatureExtractor()
@@ -533,6 +534,8 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
     model, optimizer = accelerator.prepare(model, optimizer)
     accelerator.register_for_checkpointing(scheduler)
     accelerator.init_trackers("cola", config={name: str(value) for name, value in arguments.items()})
+    if args.report_to and accelerator.is_main_process and not accelerator.trackers:
+        raise ValueError(f"--report_to {args.report_to}: that tracker's package is not installed.")
     batches = iter(loader)
     if checkpoint:
         accelerator.load_state(str(checkpoint))  # last, so that nothing moves the random state after it

@@ -128,6 +128,15 @@ def test_reads_parquet_in_the_schema_of_audioset(tones: Path, tmp_path: Path, st
     assert "validation_loss" in history(tmp_path / "out")[2]
 
 
+def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path: Path):
+    files = sorted(str(path) for path in tones.rglob("*.wav"))[:8]
+    data = Dataset.from_dict({"audio": files}).cast_column("audio", Audio(decode=False))
+    data.to_parquet(tmp_path / "train.parquet")
+    arguments = pretraining_arguments(tmp_path / "train.parquet", tmp_path / "out", "--streaming")
+    with pytest.raises(ValueError, match="The stream has 8 clips: lower --validation_clips, which is 256"):
+        run_pretraining.main(arguments)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -137,6 +146,8 @@ def test_reads_parquet_in_the_schema_of_audioset(tones: Path, tmp_path: Path, st
         (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
         (("--audio_column", "sound"), "no column 'sound'"),
         (("--encoder", "efficientnet_zero"), "efficientnet_zero"),
+        (("--report_to", "aim"), "--report_to aim: .* not installed"),
+        (("--report_to", "paper"), "paper"),
     ],
 )
 def test_bad_arguments_are_named(tones: Path, tmp_path: Path, more: tuple[str, ...], message: str):
