@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from audio_files import count_decoded
 
 from feature_extraction import AudioDecodingError, load_audio, open_audio
 
@@ -200,15 +201,7 @@ def test_crop_has_the_asked_length_up_to_the_end(own_rate):
 
 @pytest.mark.parametrize("container, subtype", [("WAV", "PCM_24"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")])
 def test_crop_decodes_nothing_else(monkeypatch, container, subtype):
-    decoded = []
-    read = soundfile.SoundFile.read
-
-    def counting_read(self, *args, **kwargs):
-        samples = read(self, *args, **kwargs)
-        decoded.append(len(samples))
-        return samples
-
-    monkeypatch.setattr(soundfile.SoundFile, "read", counting_read)
+    decoded = count_decoded(monkeypatch)
     encoded = encode(chirp(20, 48000), 48000, container, subtype)
     with open_audio(encoded) as audio:
         assert audio.num_samples == 320000 and decoded == []

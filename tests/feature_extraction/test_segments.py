@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import soundfile
+from audio_files import count_decoded
 
 from feature_extraction import AudioDecodingError, random_segments
 
@@ -104,15 +105,7 @@ def test_other_sampling_rate():
 
 
 def test_only_the_segments_are_decoded(monkeypatch):
-    decoded = []
-    read = soundfile.SoundFile.read
-
-    def counting_read(self, *args, **kwargs):
-        samples = read(self, *args, **kwargs)
-        decoded.append(len(samples))
-        return samples
-
-    monkeypatch.setattr(soundfile.SoundFile, "read", counting_read)
+    decoded = count_decoded(monkeypatch)
     source = encode(np.zeros(60 * 48000), 48000, "FLAC", "PCM_16")
     random_segments(source, 15600, np.random.default_rng(0))
     assert decoded == [46800, 46800]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, List, Value
+from audio_files import AUDIOSET
+from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, Value
 from torch.utils.data import DataLoader
 
 from feature_extraction import SegmentPair, SegmentPairs, collate_segment_pairs, find_audio_column, load_audio_dataset
@@ -19,14 +20,6 @@ from feature_extraction import SegmentPair, SegmentPairs, collate_segment_pairs,
 POOL = Path(__file__).parents[3] / "shared" / "data" / "pretrain"
 RATE = 16000
 NUM_CLIPS = 24
-AUDIOSET = Features(
-    {
-        "video_id": Value("string"),
-        "audio": Audio(),
-        "labels": List(Value("string")),
-        "human_labels": List(Value("string")),
-    }
-)
 
 
 @pytest.fixture(autouse=True)

@@ -19,27 +19,19 @@ import numpy as np
 import prepare_audio
 import pytest
 import soundfile
-from datasets import Audio, ClassLabel, Dataset, Features, List, Value
+from audio_files import AUDIOSET
+from datasets import Audio, ClassLabel, Dataset, Features, Value
 
 from feature_extraction import SegmentPairs, find_audio_column, load_audio, load_audio_dataset
 
 
 ROOT = Path(__file__).parents[2]
-AUDIOSET = Features(
-    {
-        "video_id": Value("string"),
-        "audio": Audio(),
-        "labels": List(Value("string")),
-        "human_labels": List(Value("string")),
-    }
-)
 
 
 @pytest.fixture(autouse=True)
-def quick_and_clean(monkeypatch, tmp_path_factory):
-    """Keeps the cache out of the home folder, and spares the 5 s that `datasets` sleeps after each Parquet file."""
+def clean_home(monkeypatch, tmp_path_factory):
+    """Keeps the cache out of the home folder."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
 
 def noise(seconds: float = 0.2, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:
