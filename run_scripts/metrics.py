@@ -4,7 +4,8 @@ from typing import Any
 
 import datasets
 import evaluate
-from sklearn.metrics import accuracy_score, f1_score
+import numpy as np
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 
 class ClassificationMetrics(evaluate.Metric):
@@ -24,3 +25,50 @@ class ClassificationMetrics(evaluate.Metric):
             "accuracy": float(accuracy_score(references, predictions)),
             "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
         }
+
+
+class MultiLabelMetrics(evaluate.Metric):
+    """
+    Mean average precision (`map`) and macro F1 of logits `[N, num_labels]` and vectors of 0 and 1.
+
+    A class is predicted where its logit is above 0. Classes that no clip has are left out: their average precision is
+    not defined.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Mean average precision and macro F1, by scikit-learn.",
+            citation="",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("float32")),
+                    "references": datasets.Sequence(datasets.Value("int64")),
+                }
+            ),
+        )
+
+    def _compute(self, predictions: list[list[float]], references: list[list[int]], **kwargs: Any) -> dict[str, float]:
+        predictions, references = np.array(predictions), np.array(references)
+        present = references.any(0)
+        if not present.any():
+            return {"map": 0.0, "macro_f1": 0.0}
+        predictions, references = predictions[:, present], references[:, present]
+        return {
+            "map": float(np.mean(average_precisions(predictions, references))),
+            "macro_f1": float(f1_score(references, predictions > 0, average="macro", zero_division=0)),
+        }
+
+
+def average_precisions(predictions: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Of each class `[num_labels]`, by logits and 0/1 vectors `[N, num_labels]`; NaN for one that no clip has."""
+    return np.array(
+        [
+            average_precision_score(truth, scores) if truth.any() else np.nan
+            for scores, truth in zip(predictions.T, references.T)
+        ]
+    )
+
+
+def class_f1(predictions: np.ndarray, references: np.ndarray, num_labels: int) -> np.ndarray:
+    """F1 of each class `[num_labels]`, by predicted and true class indices `[N]`."""
+    return f1_score(references, predictions, labels=range(num_labels), average=None, zero_division=0)

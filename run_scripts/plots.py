@@ -18,8 +18,16 @@ def _save(figure: plt.Figure, path: str | Path) -> None:
 
 
 def plot_training_curves(history: list[dict[str, float]], path: str | Path, num_candidates: int) -> None:
-    """Loss and pretext accuracy over steps; `num_candidates` is how many positives an anchor chooses from."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    """
+    Loss and pretext accuracy over steps, and the probe's accuracy if there was one; `num_candidates` is how many
+    positives an anchor chooses from.
+    """
+    probe = [(entry["step"], entry["probe_accuracy"]) for entry in history if "probe_accuracy" in entry]
+    figure, axes = plt.subplots(1, 3 if probe else 2, figsize=(16 if probe else 11, 4))
+    if probe:
+        axes[2].plot(*zip(*probe), "o-", markersize=4, linewidth=1.2, color="tab:green")
+        axes[2].set(title="Linear evaluation of h on the probe (%)", xlabel="step")
+        axes[2].grid(alpha=0.3)
     curves = (
         (axes[0], "loss", "Contrastive loss", np.log(num_candidates), 1),
         (axes[1], "accuracy", "Pretext accuracy (%)", 1 / num_candidates, 100),
@@ -110,5 +118,28 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path) -> 
         range(len(groups)), groups, rotation=20 if len(groups) > 3 else 0, ha="right" if len(groups) > 3 else "center"
     )
     axis.set(ylabel="accuracy (%)", ylim=(0, 105))
+    axis.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
+    _save(figure, path)
+
+
+MAX_CLASS_BARS = 60
+
+
+def plot_class_bars(values: np.ndarray, names: list[str], path: str | Path, measure: str) -> None:
+    """
+    A bar in % for each class, best first, of very many the worst. Classes whose value `[num_labels]` is NaN, because
+    they have no clips, are left out.
+    """
+    order = [i for i in np.argsort(-np.asarray(values), kind="stable") if not np.isnan(values[i])]
+    shown = order[-MAX_CLASS_BARS:]
+    figure, axis = plt.subplots(figsize=(7, max(2.5, 0.25 * len(shown) + 1)))
+    bars = axis.barh([names[i] for i in shown], [100 * values[i] for i in shown], color="tab:blue")
+    axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
+    mean = 100 * np.nanmean(values)
+    axis.axvline(mean, color="grey", linestyle=":", linewidth=1, label=f"mean of {len(order)} classes: {mean:.1f}")
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", labelsize=8)
+    axis.set(xlabel=f"{measure} (%)", xlim=(0, 108))
+    axis.set_title(f"{measure} by class" + (f", the {len(shown)} worst" if len(shown) < len(order) else ""))
     axis.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
     _save(figure, path)

@@ -1,47 +1,98 @@
 """
-Linear evaluation of frozen encoders on labelled data sets.
+The table of labelled data sets by methods: how good are the vectors of these checkpoints?
 
     python run_scripts/run_benchmark.py --checkpoints cola-mine --tasks_dir path/to/tasks --output_dir results
 
-Each folder in `--tasks_dir` is a task: Parquet or audio files with the splits `train` and `test` and a label. On each,
-logistic regression is trained on the training clips' vectors and measured on the test clips: vectors of log-mel
-statistics, of each checkpoint's encoder with random weights, and of the checkpoint.
+Each folder in `--tasks_dir` is a task: Parquet or audio files with the splits `train` and `test` and a label. One that
+is called like a task of the paper (`nsynth`) may hold that data in its publisher's layout; the paper's figures then
+stand beside. `--modes` are the columns:
+
+    log-mel       log-mel statistics                           logistic regression on the vectors of the training
+    random        the checkpoint's encoder, random weights     clips, and nearest neighbours among them, measured on
+    frozen        the checkpoint's encoder as it is            the test clips
+    supervised    random weights, trained along                run_classification.py, `--epochs` long
+    fine-tuned    the checkpoint's encoder, trained along
+
+Each cell is written to a file of its own when it is measured. The same command goes on where it was stopped, and after
+a change measures again only what the change concerns.
 """
 
+import csv
+import hashlib
 import json
+import logging
+import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import run_classification
 import torch
 from cpu import tune_cpu
 from datasets import ClassLabel, Dataset, DatasetDict
+from embedding_cache import data_key, encoder_key
 from plots import plot_accuracy_bars
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import HfArgumentParser, set_seed
 
-from feature_extraction import COLAFeatureExtractor, find_audio_column, load_audio, load_audio_dataset, undecoded
+from feature_extraction import (
+    TASKS,
+    COLAFeatureExtractor,
+    find_audio_column,
+    load_audio,
+    load_audio_dataset,
+    undecoded,
+)
 from modeling_cola import COLAConfig, COLAModel
 
 
+logger = logging.getLogger(__name__)
+
 LOG_MEL = "log-mel statistics"
 Embedder = Callable[[list[np.ndarray]], np.ndarray]
+
+# In the order of the columns, and whether another seed gives another figure.
+MODES = {"log-mel": False, "random": True, "supervised": True, "frozen": False, "fine-tuned": True}
+TRAINED = ("supervised", "fine-tuned")
+NEIGHBOURS = 5
+CLIPS_AT_ONCE = 128  # decoded and in memory
+VERSION = 1  # goes up when the same settings give other figures
 
 
 @dataclass
 class BenchmarkArguments:
     tasks_dir: str = field(metadata={"help": "A folder with one folder for each task."})
-    output_dir: str = field(metadata={"help": "Where the table and the chart go."})
+    output_dir: str = field(metadata={"help": "Where the cells, the table and the chart go."})
     checkpoints: list[str] = field(default_factory=list, metadata={"help": "Folders or Hub names of checkpoints."})
     tasks: list[str] | None = field(default=None, metadata={"help": "Names of tasks. Defaults to all in tasks_dir."})
-    seed: int = field(default=0, metadata={"help": "Of the random encoders."})
+    modes: list[str] = field(
+        default_factory=lambda: ["log-mel", "random", "frozen"], metadata={"help": f"Some of {', '.join(MODES)}."}
+    )
+    seeds: int = field(default=1, metadata={"help": "Seeds of random weights and of training to average over."})
+    epochs: int = field(default=20, metadata={"help": "Epochs of the modes supervised and fine-tuned; paper: 100."})
+    compare: str | None = field(
+        default=None, metadata={"help": "The results.json of another run, whose columns to show beside."}
+    )
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.modes) - set(MODES):
+            raise ValueError(f"--modes must be some of {', '.join(MODES)}, got {', '.join(sorted(unknown))}.")
+        for name in ("seeds", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if self.compare and not Path(self.compare).is_file():
+            raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
 
 
 def log_mel_statistics(extractor: COLAFeatureExtractor) -> Embedder:
@@ -100,6 +151,15 @@ def linear_evaluation(
     return 100 * classifier.score(test_vectors, list(test_labels))
 
 
+def knn_evaluation(
+    train_vectors: np.ndarray, train_labels: Iterable[int], test_vectors: np.ndarray, test_labels: Iterable[int]
+) -> float:
+    """Test accuracy in % of the vote of the nearest training vectors, by the cosine of standardised vectors."""
+    neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train_vectors)), metric="cosine")
+    classifier = make_pipeline(StandardScaler(), neighbours).fit(train_vectors, list(train_labels))
+    return 100 * classifier.score(test_vectors, list(test_labels))
+
+
 def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
     """
     Raises:
@@ -129,64 +189,345 @@ def load_labelled(name: str) -> DatasetDict:
     return DatasetDict({split: splits[split] for split in ("train", "test")})
 
 
+def is_papers(folder: Path) -> bool:
+    """Whether the folder is called like a task of the paper and holds its data as published, not shards of our own."""
+    return folder.name in TASKS and not any(folder.rglob("*.parquet"))
+
+
+def load_task(folder: Path) -> DatasetDict:
+    return TASKS[folder.name].load(folder) if is_papers(folder) else load_labelled(str(folder))
+
+
+def embed_clips(
+    embedders: dict[str, Embedder], dataset: Dataset, name: str
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Each embedder's vectors `[N, D]` of all clips, which are decoded once, and the seconds that it took."""
+    sampling_rate = COLAFeatureExtractor().sampling_rate
+    vectors, seconds = {method: [] for method in embedders}, dict.fromkeys(embedders, 0.0)
+    for start in range(0, len(dataset), CLIPS_AT_ONCE):
+        chunk = dataset.select(range(start, min(start + CLIPS_AT_ONCE, len(dataset))))
+        waveforms = read_waveforms(chunk, sampling_rate, f"{name}: decoding")
+        for method, embed in embedders.items():
+            started = time.perf_counter()
+            vectors[method].append(embed_all(embed, waveforms, f"{name}: {method}"))
+            seconds[method] += time.perf_counter() - started
+    return {method: np.concatenate(parts) for method, parts in vectors.items()}, seconds
+
+
 def evaluate_task(train: Dataset, test: Dataset, embedders: dict[str, Embedder], name: str) -> dict[str, float]:
-    """Accuracy in % of each embedder."""
-    extractor = COLAFeatureExtractor()
-    waveforms = [read_waveforms(split, extractor.sampling_rate, f"{name}: decoding") for split in (train, test)]
+    """Accuracy in % of each embedder, by linear evaluation."""
+    (train_vectors, _), (test_vectors, _) = (embed_clips(embedders, split, name) for split in (train, test))
     return {
-        method: linear_evaluation(
-            embed_all(embed, waveforms[0], f"{name}: {method}"),
-            train["label"],
-            embed_all(embed, waveforms[1], f"{name}: {method}"),
-            test["label"],
-        )
-        for method, embed in embedders.items()
+        method: linear_evaluation(train_vectors[method], train["label"], test_vectors[method], test["label"])
+        for method in embedders
     }
 
 
-def format_table(table: dict[str, dict[str, float]]) -> str:
-    """A Markdown table: tasks are rows, methods columns, and the last row of several the mean."""
-    methods = list(next(iter(table.values())))
-    means = {method: float(np.mean([row[method] for row in table.values()])) for method in methods}
+def format_table(table: dict[str, dict[str, float]], deviations: dict[str, dict[str, float]] | None = None) -> str:
+    """
+    A Markdown table: tasks are rows, methods columns, and the last row of several the mean.
+
+    Figures that are missing or NaN are dashes, and a method that lacks one has no mean. `deviations` are standard
+    deviations, missing or NaN where there is none.
+    """
+    methods = list(dict.fromkeys(method for row in table.values() for method in row))
+
+    def cell(task: str, method: str, value: float) -> str:
+        deviation = (deviations or {}).get(task, {}).get(method, np.nan)
+        return "–" if np.isnan(value) else f"{value:.1f}" + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
+
+    rows = {task: {method: row.get(method, np.nan) for method in methods} for task, row in table.items()}
+    if len(rows) > 1:
+        rows["mean"] = {method: float(np.mean([row[method] for row in rows.values()])) for method in methods}
     lines = ["| task | " + " | ".join(methods) + " |", "| --- |" + " ---: |" * len(methods)]
-    for name, row in [*table.items(), *([("mean", means)] if len(table) > 1 else [])]:
-        lines.append(f"| {name} | " + " | ".join(f"{row[method]:.1f}" for method in methods) + " |")
+    for task, row in rows.items():
+        lines.append(f"| {task} | " + " | ".join(cell(task, method, row[method]) for method in methods) + " |")
     return "\n".join(lines)
+
+
+def load_encoder(checkpoint: str, seed: int | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
+    """The encoder of a checkpoint, or with a seed one of its kind with random weights."""
+    extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
+    if seed is None:
+        return COLAModel.from_pretrained(checkpoint), extractor
+    set_seed(seed)
+    return COLAModel(COLAConfig.from_pretrained(checkpoint)), extractor
 
 
 def load_encoders(checkpoints: list[str], seed: int) -> dict[str, Embedder]:
     """For each checkpoint its encoder with random weights, once for each kind of encoder, and the encoder itself."""
     embedders = {}
     for checkpoint in checkpoints:
-        extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
-        config = COLAConfig.from_pretrained(checkpoint)
-        random_name = f"{config.encoder}, random"
+        random_name = f"{COLAConfig.from_pretrained(checkpoint).encoder}, random"
         if random_name not in embedders:
-            set_seed(seed)
-            embedders[random_name] = encoder_embedder(COLAModel(config), extractor)
-        embedders[Path(checkpoint).name] = encoder_embedder(COLAModel.from_pretrained(checkpoint), extractor)
+            embedders[random_name] = encoder_embedder(*load_encoder(checkpoint, seed))
+        embedders[Path(checkpoint).name] = encoder_embedder(*load_encoder(checkpoint))
     return embedders
 
 
+@dataclass(frozen=True)
+class Method:
+    """A column of the table, of one seed. `encoder` is a hash of the weights that it starts from."""
+
+    name: str
+    mode: str
+    seed: int
+    checkpoint: str | None = None
+    encoder: str = LOG_MEL
+
+    @property
+    def is_random(self) -> bool:
+        return self.mode in ("random", "supervised")
+
+    def embedder(self) -> Embedder:
+        if self.checkpoint is None:
+            return log_mel_statistics(COLAFeatureExtractor())
+        model, extractor = load_encoder(self.checkpoint, self.seed if self.is_random else None)
+        return encoder_embedder(model.to("cuda" if torch.cuda.is_available() else "cpu"), extractor)
+
+
+def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> list[Method]:
+    """
+    Each method of each seed, in the order of the columns.
+
+    Raises:
+        `ValueError`: if there is none, or two checkpoints have one name.
+    """
+    names = [Path(checkpoint).name for checkpoint in checkpoints]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--checkpoints of one name cannot be told apart in the table: {', '.join(names)}.")
+    methods: dict[tuple[str, int], Method] = {}
+    for mode in (mode for mode in MODES if mode in modes):
+        if mode == "log-mel":
+            methods[LOG_MEL, 0] = Method(LOG_MEL, mode, 0)
+            continue
+        for checkpoint, name in zip(checkpoints, names):
+            for seed in range(num_seeds if MODES[mode] else 1):
+                method = Method(name, mode, seed, checkpoint)
+                kind = COLAConfig.from_pretrained(checkpoint).encoder if method.is_random else name
+                if (f"{kind}, {mode}", seed) in methods:
+                    continue  # random weights do not depend on the checkpoint
+                encoder = encoder_key(*load_encoder(checkpoint, seed if method.is_random else None))
+                methods[f"{kind}, {mode}", seed] = Method(f"{kind}, {mode}", mode, seed, checkpoint, encoder)
+    if not methods:
+        raise ValueError(f"The --modes {', '.join(modes)} need checkpoints: pass --checkpoints.")
+    return list(methods.values())
+
+
+class Cells:
+    """
+    What is measured of a task: one file for each method and seed, named by a hash of all that the figure depends on.
+
+    Args:
+        folder (`Path`):
+            Where they are.
+        splits (`DatasetDict`):
+            The data.
+        epochs (`int`):
+            Of the methods that are trained.
+    """
+
+    def __init__(self, folder: Path, splits: DatasetDict, epochs: int):
+        self.folder = folder
+        self.sizes = {f"num_{name}": len(split) for name, split in splits.items()}
+        self.clips = [data_key(split, find_audio_column(split)) for split in splits.values()]
+        self.epochs = epochs
+
+    def path(self, method: Method) -> Path:
+        settings = [VERSION, method.mode, method.encoder, self.clips]
+        settings += [method.seed, self.epochs] if method.mode in TRAINED else []
+        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+        return self.folder / f"{method.mode}-seed{method.seed}-{key}.json"
+
+    def read(self, method: Method) -> dict[str, Any] | None:
+        try:
+            cell = json.loads(self.path(method).read_text())
+        except (OSError, ValueError):
+            return None
+        return cell | {"method": method.name}  # the same weights may have another name now
+
+    def write(self, method: Method, **figures: float | None) -> None:
+        path = self.path(method)
+        cell = {"task": self.folder.name, "method": method.name, "mode": method.mode, "seed": method.seed}
+        cell |= {name: None if value is None else round(value, 4) for name, value in figures.items()}
+        cell |= self.sizes | {"epochs": self.epochs if method.mode in TRAINED else None, "key": path.stem[-16:]}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(cell, indent=2))
+        os.replace(temporary, path)
+
+
+def measure_vectors(methods: list[Method], splits: DatasetDict, cells: Cells, name: str) -> None:
+    """Measures the methods that train no encoder. The seconds are those of embedding and of fitting."""
+    embedders = {f"{method.name}, seed {method.seed}": method.embedder() for method in methods}
+    embedded = {split: embed_clips(embedders, splits[split], name) for split in ("train", "test")}
+    for method, column in zip(methods, embedders):
+        started = time.perf_counter()
+        arguments = []
+        for split, (vectors, _) in embedded.items():
+            arguments += [vectors[column], splits[split]["label"]]
+        accuracy, knn = linear_evaluation(*arguments), knn_evaluation(*arguments)
+        seconds = time.perf_counter() - started + sum(seconds[column] for _, seconds in embedded.values())
+        cells.write(method, accuracy=accuracy, knn=knn, seconds=seconds)
+
+
+def measure_training(method: Method, folder: Path, cells: Cells) -> None:
+    """Measures a method that trains its encoder, by run_classification.py."""
+    data = ["--task", folder.name, "--data_dir", str(folder)] if is_papers(folder) else ["--dataset_name", str(folder)]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as output_dir:
+        results = run_classification.main(
+            [
+                *(*data, "--output_dir", output_dir, "--model_name_or_path", method.checkpoint),
+                *("--mode", method.mode, "--seed", str(method.seed), "--num_train_epochs", str(cells.epochs)),
+                *("--save_only_model", "True", "--disable_tqdm", "True"),
+            ]
+        )
+    cells.write(method, accuracy=100 * results["accuracy"], knn=None, seconds=time.perf_counter() - started)
+
+
+def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each task and method: means and standard deviations over the seeds, and the seconds of one."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault((cell["task"], cell["method"]), []).append(cell)
+    rows = []
+    for (task, method), group in groups.items():
+        row = {"task": task, "method": method, "mode": group[0]["mode"], "seeds": len(group)}
+        for name in ("accuracy", "knn"):
+            values = [cell[name] for cell in group if cell[name] is not None]
+            row[name] = float(np.mean(values)) if values else None
+            row[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        rows.append(row | {"seconds": float(np.mean([cell["seconds"] for cell in group]))})
+    return rows
+
+
+def papers_rows(tasks: list[str], modes: list[str]) -> list[dict[str, Any]]:
+    """The paper's figures of the tasks that are its."""
+    return [
+        {
+            "task": task,
+            "method": f"paper, {mode}",
+            "mode": mode,
+            "accuracy": getattr(TASKS[task], mode.replace("-", "_")),
+        }
+        for mode in MODES
+        if mode in modes and mode != "log-mel"
+        for task in tasks
+        if task in TASKS
+    ]
+
+
+def read_earlier(path: str, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    The rows of another run's results.json, of the same tasks, without the methods that were measured here too.
+
+    Raises:
+        `ValueError`: if the file is none of this job's.
+    """
+    try:
+        earlier = json.loads(Path(path).read_text())
+        tasks = {cell["task"] for cell in cells}
+        rows = summarise([cell for cell in earlier if cell["task"] in tasks])
+        same = {cell["key"] for cell in cells}
+        others = {cell["method"] for cell in earlier if cell["key"] not in same}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--compare {path} is not the results.json of a run of this job ({error!r}).") from error
+    run = Path(path).resolve().parent.name
+    return [row | {"method": f"{row['method']} ({run})"} for row in rows if row["method"] in others]
+
+
+def to_table(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, float]]:
+    """`table[task][method]`, NaN where there is no figure."""
+    methods = list(dict.fromkeys(row["method"] for row in rows if row.get(figure) is not None))
+    table = {row["task"]: dict.fromkeys(methods, np.nan) for row in rows}
+    for row in rows:
+        if row.get(figure) is not None:
+            table[row["task"]][row["method"]] = row[figure]
+    return table
+
+
+def write_results(
+    args: BenchmarkArguments, cells: list[dict[str, Any]], failures: dict[str, Exception]
+) -> dict[str, dict[str, float]]:
+    """Writes the table in all its forms, prints it, and returns it."""
+    output_dir = Path(args.output_dir)
+    rows = summarise(cells)
+    # Columns in the order of the modes, whatever was measured first.
+    rows.sort(key=lambda row: list(MODES).index(row["mode"]))
+    table = to_table(rows, "accuracy")
+    shown = rows + papers_rows(list(table), args.modes) + (read_earlier(args.compare, cells) if args.compare else [])
+
+    def format_figure(figure: str) -> str:
+        return format_table(to_table(shown, figure), to_table(shown, f"{figure}_std"))
+
+    text = "Accuracy in %" + (", mean ± standard deviation over seeds" if args.seeds > 1 else "")
+    text += f".\n\n{format_figure('accuracy')}\n"
+    if any(task in TASKS for task in table) and {"random", "frozen"} & set(args.modes):
+        text += "\nThe paper trains the linear layer otherwise, as run_classification.py --mode frozen does.\n"
+    if any(row["knn"] is not None for row in rows):
+        text += f"\nThe same vectors by their {NEIGHBOURS} nearest neighbours:\n\n{format_figure('knn')}\n"
+    if failures:
+        text += "\nNot measured:\n\n" + "".join(f"- {name}: {error}\n" for name, error in failures.items())
+    (output_dir / "results.md").write_text(text)
+    (output_dir / "results.json").write_text(json.dumps(cells, indent=2))
+    with open(output_dir / "results.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(shown)
+    plot_accuracy_bars(to_table(shown, "accuracy"), output_dir / "results.png")
+    print(text)
+    return table
+
+
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Runs the job and returns the table: accuracy in % by task and method."""
+    """
+    Runs the job and returns the table: accuracy in % by task and method.
+
+    What cannot be measured is told of and left out, unless it is everything.
+
+    Raises:
+        `ValueError`, `OSError`: if an argument, or all the data, will not do; the message says which.
+    """
     (args,) = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses(argv)
     tune_cpu()
+    folders = find_tasks(args.tasks_dir, args.tasks)
+    methods = list_methods(args.checkpoints, args.modes, args.seeds)
     output_dir = Path(args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    embedders = {LOG_MEL: log_mel_statistics(COLAFeatureExtractor())} | load_encoders(args.checkpoints, args.seed)
-    table = {}
-    for folder in tqdm(find_tasks(args.tasks_dir, args.tasks), desc="Tasks"):
-        started = time.perf_counter()
-        splits = load_labelled(str(folder))
-        table[folder.name] = evaluate_task(splits["train"], splits["test"], embedders, folder.name)
-        row = ", ".join(f"{method} {accuracy:.1f}" for method, accuracy in table[folder.name].items())
-        tqdm.write(f"{folder.name}: {row} ({time.perf_counter() - started:.0f} s)")
-    (output_dir / "results.json").write_text(json.dumps(table, indent=2))
-    (output_dir / "results.md").write_text(format_table(table) + "\n")
-    plot_accuracy_bars(table, output_dir / "results.png")
-    print(format_table(table))
-    return table
+    if args.compare:
+        read_earlier(args.compare, [])  # what is wrong with it should be said now, and not after hours
+    measured, failures = [], {}
+
+    def attempt(what: str, run: Callable[..., None], *arguments: Any) -> None:
+        try:
+            run(*arguments)
+        except (ValueError, OSError, RuntimeError) as error:
+            logger.warning(f"{what} is left out: {error}")
+            failures[what] = error
+
+    def measure(folder: Path) -> None:
+        splits = load_task(folder)
+        cells = Cells(output_dir / "cells" / folder.name, splits, args.epochs)
+        missing = [method for method in methods if cells.read(method) is None]
+        if vectors := [method for method in missing if method.mode not in TRAINED]:
+            attempt(folder.name, measure_vectors, vectors, splits, cells, folder.name)
+        for method in missing:
+            if method.mode in TRAINED:
+                what = f"{folder.name}: {method.name}, seed {method.seed}"
+                attempt(what, measure_training, method, folder, cells)
+        found = [cell for method in methods if (cell := cells.read(method)) is not None]
+        measured.extend(found)
+        for cell in found:
+            told = f"{folder.name}: {cell['method']}, seed {cell['seed']}: {cell['accuracy']:.1f}"
+            tqdm.write(f"{told} ({cell['seconds']:.0f} s)")
+
+    with logging_redirect_tqdm():
+        for folder in tqdm(folders, desc="Tasks"):
+            attempt(folder.name, measure, folder)
+    if not measured:
+        raise next(iter(failures.values()))
+    return write_results(args, measured, failures)
 
 
 if __name__ == "__main__":

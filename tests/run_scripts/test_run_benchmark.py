@@ -1,5 +1,6 @@
 """Linear evaluation of frozen encoders."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -7,26 +8,151 @@ from pathlib import Path
 import numpy as np
 import pytest
 import run_benchmark
+import torch
 from conftest import write_tones
-from run_benchmark import embed_all, encoder_embedder, find_tasks, format_table, linear_evaluation, log_mel_statistics
+from datasets import DatasetDict
+from run_benchmark import (
+    embed_all,
+    encoder_embedder,
+    find_tasks,
+    format_table,
+    knn_evaluation,
+    linear_evaluation,
+    log_mel_statistics,
+)
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAModel
 
 
-def test_writes_the_table_of_every_task(pretrained: Path, tmp_path: Path):
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks of our own, and one of the paper in its publisher's layout."""
+    folder = tmp_path_factory.mktemp("tasks")
     for task, pitches in (("easy", {"a": 150.0, "b": 2400.0}), ("three", {"a": 150.0, "b": 600.0, "c": 2400.0})):
         for split, count in (("train", 8), ("test", 4)):
-            write_tones(tmp_path / "tasks" / task / split, pitches, count, seconds=0.7)
-    table = run_benchmark.main(
-        ["--tasks_dir", str(tmp_path / "tasks"), "--output_dir", str(tmp_path), "--checkpoints", str(pretrained)]
-    )
-    assert list(table) == ["easy", "three"]
-    assert list(table["easy"]) == ["log-mel statistics", "compact, random", pretrained.name]
+            write_tones(folder / task / split, pitches, count, seconds=0.7)
+    for name, pitch in (("music", 200.0), ("speech", 600.0), ("noise", 2000.0)):
+        write_tones(folder / "musan" / "musan" / name, {"source": pitch}, 10, seconds=0.5)
+    return folder
+
+
+def arguments(tasks: Path, output_dir: Path, *more: str) -> list[str]:
+    return ["--tasks_dir", str(tasks), "--output_dir", str(output_dir), *more]
+
+
+def test_writes_the_table_of_every_task(tasks: Path, pretrained: Path, tmp_path: Path):
+    more = ("--checkpoints", str(pretrained), "--seeds", "2")
+    table = run_benchmark.main(arguments(tasks, tmp_path, *more))
+    frozen = f"{pretrained.name}, frozen"
+    assert list(table) == ["easy", "musan", "three"]
+    assert all(list(row) == ["log-mel statistics", "compact, random", frozen] for row in table.values())
     assert table["easy"]["log-mel statistics"] > 90
-    assert json.loads((tmp_path / "results.json").read_text()) == table
-    assert "| mean |" in (tmp_path / "results.md").read_text()
+
+    cells = json.loads((tmp_path / "results.json").read_text())
+    assert len(cells) == 3 * (1 + 2 + 1)  # only random weights differ between seeds
+    assert {cell["seed"] for cell in cells if cell["method"] == "compact, random"} == {0, 1}
+    assert all(0 <= cell["knn"] <= 100 and cell["seconds"] > 0 for cell in cells)
+    with open(tmp_path / "results.csv") as file:
+        rows = {(row["task"], row["method"]): row for row in csv.DictReader(file)}
+    assert float(rows["easy", frozen]["accuracy"]) == table["easy"][frozen] and rows["easy", frozen]["seeds"] == "1"
+    assert rows["easy", "compact, random"]["accuracy_std"] and not rows["easy", frozen]["accuracy_std"]
+    assert rows["musan", "paper, frozen"]["accuracy"] == "99.1"
+    text = (tmp_path / "results.md").read_text()
+    head, body = text.split("nearest neighbours")
+    assert "| paper, random | paper, frozen |" in head and "99.1" in head and "paper" not in body
+    assert "| mean |" in head and "| mean |" in body and " ± " in head and "–" in head
     assert (tmp_path / "results.png").stat().st_size > 5000
+
+
+def test_a_rerun_measures_only_what_is_missing(
+    tasks: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    command = arguments(tasks, tmp_path, "--tasks", "easy", "three", "--checkpoints", str(pretrained))
+    measure, measured = run_benchmark.measure_vectors, []
+
+    def interrupted(methods: list, splits: DatasetDict, cells: run_benchmark.Cells, name: str) -> None:
+        if name == "three":
+            raise KeyboardInterrupt
+        measure(methods, splits, cells, name)
+
+    def counted(methods: list, splits: DatasetDict, cells: run_benchmark.Cells, name: str) -> None:
+        measured.extend((name, method.mode) for method in methods)
+        measure(methods, splits, cells, name)
+
+    monkeypatch.setattr(run_benchmark, "measure_vectors", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark.main(command)
+    monkeypatch.setattr(run_benchmark, "measure_vectors", counted)
+    first = run_benchmark.main(command)
+    assert measured == [("three", mode) for mode in ("log-mel", "random", "frozen")]
+    measured.clear()
+    assert run_benchmark.main(command) == first and measured == []
+
+    # A damaged cell, other weights and other clips are measured anew; nothing else is.
+    (cell,) = (tmp_path / "cells" / "easy").glob("log-mel*")
+    cell.write_text(cell.read_text()[:-10])
+    assert run_benchmark.main(command) == first
+    assert measured == [("easy", "log-mel")]
+    measured.clear()
+    other = tmp_path / "other" / pretrained.name
+    model = COLAModel.from_pretrained(pretrained)
+    with torch.no_grad():
+        model.encoder.backbone.dense[0].bias += 1.0
+    model.save_pretrained(other)
+    COLAFeatureExtractor().save_pretrained(other)
+    run_benchmark.main([*command[:-1], str(other)])
+    assert measured == [("easy", "frozen"), ("three", "frozen")]
+    measured.clear()
+    changed = shutil.copytree(tasks, tmp_path / "tasks")
+    (changed / "easy" / "train" / "a" / "0.wav").unlink()
+    run_benchmark.main(["--tasks_dir", str(changed), *command[2:]])
+    assert ("easy", "frozen") in measured
+
+
+def test_trained_modes_are_columns_too(tasks: Path, pretrained: Path, tmp_path: Path):
+    more = ("--tasks", "easy", "--checkpoints", str(pretrained), "--epochs", "1")
+    table = run_benchmark.main(arguments(tasks, tmp_path, *more, "--modes", "fine-tuned", "supervised"))
+    assert list(table["easy"]) == ["compact, supervised", f"{pretrained.name}, fine-tuned"]
+    assert all(0 <= accuracy <= 100 for accuracy in table["easy"].values())
+    assert "nearest" not in (tmp_path / "results.md").read_text()
+    cells = json.loads((tmp_path / "results.json").read_text())
+    assert {cell["epochs"] for cell in cells} == {1}
+
+
+def test_another_run_is_shown_beside(tasks: Path, pretrained: Path, tmp_path: Path):
+    more = ("--tasks", "easy", "--checkpoints", str(pretrained))
+    run_benchmark.main(arguments(tasks, tmp_path / "before", *more, "--modes", "log-mel", "frozen"))
+    more = (*more, "--modes", "log-mel", "random", "--compare", str(tmp_path / "before" / "results.json"))
+    run_benchmark.main(arguments(tasks, tmp_path / "after", *more))
+    text = (tmp_path / "after" / "results.md").read_text()
+    assert f"| task | log-mel statistics | compact, random | {pretrained.name}, frozen (before) |" in text
+    (tmp_path / "after" / "results.json").write_text('{"easy": 1}')
+    with pytest.raises(ValueError, match="--compare .* is not the results.json"):
+        run_benchmark.main([*arguments(tasks, tmp_path, *more)[:-1], str(tmp_path / "after" / "results.json")])
+
+
+def test_what_cannot_be_measured_is_left_out_and_told(tasks: Path, tones: Path, tmp_path: Path):
+    broken = shutil.copytree(tasks / "easy", tmp_path / "tasks" / "easy").parent
+    shutil.copytree(tones / "low", broken / "flat")
+    assert list(run_benchmark.main(arguments(broken, tmp_path / "out"))) == ["easy"]
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "- flat: " in text and "needs the splits train and test" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--modes", "linear"), "--modes must be some of log-mel"),
+        (("--seeds", "0"), "--seeds must be at least 1"),
+        (("--modes", "frozen"), "need checkpoints"),
+        (("--checkpoints", "a/cola", "b/cola"), "of one name"),
+        (("--compare", "nowhere.json"), "nowhere.json: there is no such file"),
+    ],
+)
+def test_bad_arguments_are_named(tasks: Path, tmp_path: Path, more: tuple[str, ...], message: str):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_benchmark.main(arguments(tasks, tmp_path, *more))
 
 
 def test_log_mel_statistics_ignore_padding():
@@ -54,10 +180,21 @@ def test_linear_evaluation_separates_what_a_line_separates():
     assert linear_evaluation(vectors[:100, 1:], labels[:100], vectors[100:, 1:], labels[100:]) < 75
 
 
+def test_neighbours_vote_by_direction():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    vectors = (0.1 * rng.standard_normal((60, 5)) + np.eye(5)[labels]) * rng.uniform(0.5, 2, (60, 1))
+    assert knn_evaluation(vectors[:40], labels[:40], vectors[40:], labels[40:]) > 95
+    assert knn_evaluation(vectors[:2], labels[:2], vectors[40:], labels[40:]) == 50  # fewer than five to ask
+
+
 def test_format_table_has_a_mean_of_several_tasks():
     table = {"one": {"A": 50.0, "B": 60.0}, "two": {"A": 70.0, "B": 100.0}}
     assert format_table(table).splitlines()[-1] == "| mean | 60.0 | 80.0 |"
     assert "mean" not in format_table({"one": table["one"]})
+    table["two"]["C"] = 5.0
+    lines = format_table(table, {"one": {"A": 1.0}}).splitlines()
+    assert lines[2] == "| one | 50.0 ± 1.0 | 60.0 | – |" and lines[-1] == "| mean | 60.0 | 80.0 | – |"
 
 
 def test_missing_tasks_are_named(tmp_path: Path):

@@ -1,17 +1,22 @@
 """The classification job, end to end on small audio."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import embedding_cache
 import numpy as np
 import pytest
 import run_classification
 import soundfile
 import torch
 from conftest import write_tones
-from datasets import Audio, ClassLabel, Dataset, DatasetDict
-from run_classification import split_dataset
-from transformers import pipeline
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
+from huggingface_hub import ModelCard
+from metrics import MultiLabelMetrics, average_precisions
+from run_classification import ModelArguments, build_model, encode_labels, split_dataset
+from transformers import pipeline, set_seed
 
 from feature_extraction import load_audio
 from modeling_cola import COLAForAudioClassification, COLAModel
@@ -22,14 +27,14 @@ def arguments(data: Path, output_dir: Path, mode: str, checkpoint: Path | None =
         *("--dataset_name", str(data), "--output_dir", str(output_dir), "--mode", mode, "--encoder", "compact"),
         *(("--model_name_or_path", str(checkpoint)) if checkpoint else ()),
         *("--per_device_train_batch_size", "8", "--num_train_epochs", "2", "--disable_tqdm", "True"),
-        *more,
+        *("--embedding_cache", str(output_dir / "cache"), *more),
     ]
 
 
 @pytest.fixture(scope="module")
 def fine_tuned(tones: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fine-tuned")
-    more = ("--num_train_epochs", "8", "--metric_for_best_model", "loss")
+    more = ("--num_train_epochs", "8")
     run_classification.main(arguments(tones, folder, "fine-tuned", pretrained, *more))
     return folder
 
@@ -37,7 +42,8 @@ def fine_tuned(tones: Path, pretrained: Path, tmp_path_factory: pytest.TempPathF
 def test_learns_tones_and_saves_what_a_pipeline_loads(fine_tuned: Path, tones: Path):
     results = json.loads((fine_tuned / "results.json").read_text())
     assert results["accuracy"] > 0.8
-    assert (fine_tuned / "confusion_matrix.png").stat().st_size > 5000
+    for picture in ("confusion_matrix", "per_class"):
+        assert (fine_tuned / f"{picture}.png").stat().st_size > 5000
     classify = pipeline("audio-classification", model=str(fine_tuned), device="cpu")
     scores = classify(load_audio(tones / "high" / "0.wav"))
     assert {score["label"] for score in scores} == {"low", "middle", "high"}
@@ -75,19 +81,86 @@ def clips(counts: dict[str, int]) -> Dataset:
     return Dataset.from_dict(rows).cast_column("audio", Audio(decode=False))
 
 
+def test_too_few_clips_choose_no_epoch(
+    tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
+    assert "the 4 clips held out of 'train' are too few to choose an epoch by" in caplog.text
+    assert "the weights of the last epoch" in (tmp_path / "README.md").read_text()
+    caplog.clear()
+    monkeypatch.setattr(run_classification, "MIN_CLIPS_TO_CHOOSE", 4)
+    run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
+    assert "too few" not in caplog.text
+    assert "the epoch of the best validation accuracy" in (tmp_path / "README.md").read_text()
+
+
+def labelled(labels: list, feature: Any) -> DatasetDict:
+    features = Features({"label": feature, "clip": Value("int64")})
+    rows = {"label": labels, "clip": list(range(len(labels)))}
+    return DatasetDict({"train": Dataset.from_dict(rows, features=features)})
+
+
 def test_missing_splits_are_held_out_by_class_without_overlap():
-    train, validation, test = split_dataset(DatasetDict({"train": clips({"a": 50, "b": 50})}), "label", 0)
+    dataset, names, multi_label = encode_labels(DatasetDict({"train": clips({"a": 50, "b": 50})}), "label")
+    train, validation, test = split_dataset(dataset, "label", 0)
     assert (len(train), len(validation), len(test)) == (72, 8, 20)
-    assert isinstance(train.features["label"], ClassLabel)
+    assert isinstance(train.features["label"], ClassLabel) and names == ["a", "b"] and not multi_label
     for split in (validation, test):
         assert np.bincount(split["label"]).tolist() == [len(split) // 2] * 2
     paths = [audio["path"] for split in (train, validation, test) for audio in split["audio"]]
     assert len(set(paths)) == 100
 
 
+def test_few_clips_of_many_classes_are_split_too():
+    dataset = DatasetDict({"train": clips(dict.fromkeys("abcdefghij", 4)), "test": clips({"a": 1})})
+    dataset, _, _ = encode_labels(dataset, "label")
+    assert [len(split) for split in split_dataset(dataset, "label", 0)] == [30, 10, 1]
+
+
 def test_splits_that_are_there_are_used():
     given = DatasetDict({name: clips({"a": n, "b": n}) for name, n in (("train", 9), ("valid", 3), ("test", 4))})
-    assert [len(split) for split in split_dataset(given, "label", 0)] == [18, 6, 8]
+    assert [len(split) for split in split_dataset(encode_labels(given, "label")[0], "label", 0)] == [18, 6, 8]
+
+
+def test_classes_are_those_of_all_splits():
+    dataset, names, _ = encode_labels(
+        DatasetDict({"train": clips({"b": 2, "c": 1}), "test": clips({"a": 1})}), "label"
+    )
+    assert names == ["a", "b", "c"]
+    assert dataset["train"]["label"][:] == [1, 1, 2] and dataset["test"]["label"][:] == [0]
+    dataset, names, _ = encode_labels(labelled([10, 9, 10], Value("int64")), "label")
+    assert names == ["9", "10"] and dataset["train"]["label"][:] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "feature", "names"),
+    [
+        ([[0], [1, 0], []], List(ClassLabel(names=["dog", "rain"])), ["dog", "rain"]),
+        ([["dog"], ["rain", "dog"], []], List(Value("string")), ["dog", "rain"]),
+        ([[1, 0], [1, 1], [0, 0]], List(Value("int64")), ["0", "1"]),
+        ([[True, False], [True, True], [False, False]], List(Value("bool")), ["0", "1"]),
+    ],
+)
+def test_lists_of_labels_become_vectors(labels: list, feature: Any, names: list[str]):
+    dataset, found, multi_label = encode_labels(labelled(labels, feature), "label")
+    assert multi_label and found == names
+    assert dataset["train"]["label"][:] == [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "feature", "message"),
+    [
+        (["a", None], Value("string"), "'train' has clips without a label"),
+        ([0, -1], ClassLabel(names=["a", "b"]), "'train' has clips without a label"),
+        ([0.5, 1.5], Value("float32"), "of type Value.*labels are classes"),
+        (["a", "a"], Value("string"), "has one class"),
+        ([[0, 1], [2, 0]], List(Value("int64")), "not all 0 and 1 and of one length"),
+        ([[0, 1], [1]], List(Value("int64")), "not all 0 and 1 and of one length"),
+    ],
+)
+def test_bad_labels_are_named(labels: list, feature: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        encode_labels(labelled(labels, feature), "label")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +173,140 @@ def test_splits_that_are_there_are_used():
 )
 def test_bad_data_is_named(dataset: dict, column: str, message: str):
     with pytest.raises(ValueError, match=message):
-        split_dataset(DatasetDict(dataset), column, 0)
+        split_dataset(encode_labels(DatasetDict(dataset), column)[0], column, 0)
+
+
+def classifier(folder: Path) -> torch.Tensor:
+    return COLAForAudioClassification.from_pretrained(folder).classifier.weight
+
+
+def test_cached_vectors_train_the_same_classifier_as_clips(pretrained: Path, tmp_path: Path):
+    # Of a clip that is shorter than a window there is one window, so that both ways see the same.
+    data = write_tones(tmp_path / "data", {"a": 200.0, "b": 2000.0}, 16, seconds=0.5)
+    cached = run_classification.main(arguments(data, tmp_path / "cached", "frozen", pretrained))
+    slow = run_classification.main(
+        arguments(data, tmp_path / "slow", "frozen", pretrained, "--embedding_cache", "off")
+    )
+    torch.testing.assert_close(classifier(tmp_path / "cached"), classifier(tmp_path / "slow"), atol=1e-5, rtol=1e-4)
+    assert cached | {"seconds": 0} == slow | {"seconds": 0}
+
+
+def test_the_cache_is_used_again(tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = arguments(tones, tmp_path, "frozen", pretrained)
+    run_classification.main(first)
+    weights = classifier(tmp_path)
+    monkeypatch.setattr(embedding_cache, "_write", lambda *_: pytest.fail("embedded anew"))
+    run_classification.main([*first, "--num_train_epochs", "2"])
+    torch.testing.assert_close(classifier(tmp_path), weights)
+
+
+def test_drawing_of_cached_windows_agrees_with_random_segments(pretrained: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    for split, count in (("train", 8), ("test", 10)):
+        write_tones(data / split, {"a": 300.0, "b": 400.0, "c": 500.0}, count, seconds=2.0)
+    more = ("--num_train_epochs", "20", "--eval_strategy", "no", "--save_strategy", "no")
+    more += ("--load_best_model_at_end", "False")
+    cached = run_classification.main(arguments(data, tmp_path / "cached", "frozen", pretrained, *more))
+    more += ("--embedding_cache", "off")
+    slow = run_classification.main(arguments(data, tmp_path / "slow", "frozen", pretrained, *more))
+    set_seed(42)
+    start = build_model(ModelArguments(str(pretrained), mode="frozen"), ["a", "b", "c"])[0].classifier.weight
+    moved = [(classifier(tmp_path / name) - start).flatten() for name in ("cached", "slow")]
+    assert torch.cosine_similarity(*moved, dim=0) > 0.95
+    assert abs(cached["accuracy"] - slow["accuracy"]) <= 0.1
+
+
+def write_several_labels(folder: Path) -> Path:
+    """Parquet of clips with a low tone, a high one, both or none."""
+    rng, time = np.random.default_rng(0), np.arange(8000) / 16000
+    for split, count in (("train", 32), ("validation", 8), ("test", 8)):
+        rows: dict[str, list] = {"audio": [], "label": []}
+        for i in range(count):
+            path = folder / "wav" / f"{split}{i}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            present = [c for c in (0, 1) if i >> c & 1]
+            tones = [0.2 * np.sin(2 * np.pi * (200.0, 2000.0)[c] * rng.uniform(0.9, 1.1) * time) for c in present]
+            soundfile.write(path, sum(tones) + 0.02 * rng.standard_normal(8000), 16000)
+            rows["audio"].append({"bytes": path.read_bytes(), "path": None})
+            rows["label"].append(present)
+        (folder / "data").mkdir(exist_ok=True)
+        dataset = Dataset.from_dict(rows).cast_column("audio", Audio(decode=False))
+        dataset = dataset.cast_column("label", List(ClassLabel(names=["low", "high"])))
+        dataset.to_parquet(folder / "data" / f"{split}.parquet")
+    return folder / "data"
+
+
+def test_mean_average_precision_leaves_out_classes_without_clips():
+    logits = np.array([[2.0, 1.0, 5.0], [1.0, -1.0, 5.0], [-1.0, -2.0, 5.0]])
+    labels = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    # Average precision: (1 + 2/3) / 2, and (1/2 + 2/3) / 2. F1: of the first two predicted, one; of the first, none.
+    assert average_precisions(logits, labels)[:2] == pytest.approx([5 / 6, 7 / 12])
+    assert np.isnan(average_precisions(logits, labels)[2])
+    metrics = MultiLabelMetrics(keep_in_memory=True).compute(predictions=logits, references=labels)
+    assert metrics == pytest.approx({"map": (5 / 6 + 7 / 12) / 2, "macro_f1": 0.25})
+
+
+def test_clips_of_several_labels(pretrained: Path, tmp_path: Path):
+    data, out = write_several_labels(tmp_path), tmp_path / "out"
+    more = ("--num_train_epochs", "30", "--learning_rate", "0.01")
+    results = run_classification.main(arguments(data, out, "frozen", pretrained, *more))
+    assert results["map"] > 0.8 and 0 <= results["macro_f1"] <= 1 and "accuracy" not in results
+    assert (results["num_validation"], results["num_test"]) == (8, 8)
+    config = COLAForAudioClassification.from_pretrained(out).config
+    assert config.problem_type == "multi_label_classification"
+    assert (out / "per_class.png").exists() and not (out / "confusion_matrix.png").exists()
+    assert {result.metric_type for result in ModelCard.load(out / "README.md").data.eval_results} == {"mAP", "f1"}
+    run_classification.main(arguments(data, tmp_path / "tuned", "fine-tuned", pretrained))
+
+
+def test_a_task_of_the_paper(tmp_path: Path):
+    for name, pitch in (("music", 200.0), ("speech", 600.0), ("noise", 2000.0)):
+        write_tones(tmp_path / "musan" / name, {"source": pitch}, 10, seconds=0.5)
+    more = ["--task", "musan", "--data_dir", str(tmp_path)]
+    results = run_classification.main(arguments(tmp_path, tmp_path / "out", "random", None, *more)[2:])
+    assert (results["num_train"], results["num_validation"], results["num_test"]) == (21, 3, 6)
+    assert results["data"] == "musan"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "either --dataset_name, or --task"),
+        (["--dataset_name", "clips", "--task", "musan"], "either --dataset_name, or --task"),
+        (["--task", "musan"], "--task and --data_dir go together"),
+        (["--dataset_name", "clips", "--data_dir", "musan"], "--task and --data_dir go together"),
+        (["--task", "mnist", "--data_dir", "."], "--task must be one of librispeech_speaker.*got 'mnist'"),
+    ],
+)
+def test_arguments_that_do_not_say_the_data_are_named(more: list[str], message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        run_classification.main(["--mode", "random", "--output_dir", str(tmp_path), *more])
+
+
+def test_the_card_says_what_was_measured_and_is_what_is_pushed(
+    tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pushed = []
+
+    def upload_folder(**kwargs: Any) -> None:
+        shutil.copytree(kwargs["folder_path"], tmp_path / f"pushed{len(pushed)}")
+        pushed.append(tmp_path / f"pushed{len(pushed)}")
+
+    monkeypatch.setattr(
+        "transformers.Trainer.init_hf_repo", lambda self, **kwargs: setattr(self, "hub_model_id", "me/it")
+    )
+    monkeypatch.setattr(
+        "transformers.trainer.hf_api", lambda: type("Api", (), {"upload_folder": staticmethod(upload_folder)})
+    )
+    out = tmp_path / "out"
+    more = ("--push_to_hub", "True", "--seed", "3")
+    results = run_classification.main(arguments(tones, out, "frozen", pretrained, *more))
+    card = ModelCard.load(pushed[-1] / "README.md")
+    assert card.data.library_name == "transformers" and card.data.pipeline_tag == "audio-classification"
+    measured = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert measured == pytest.approx({"accuracy": results["accuracy"], "f1": results["macro_f1"]}, abs=1e-4)
+    assert "| seed | 3 |" in card.text and "| train | 34 |" in card.text and tones.name in card.text
+    assert COLAModel.from_pretrained(pushed[-1]).config.encoder == "compact"
 
 
 @pytest.mark.parametrize("mode", ["frozen", "fine-tuned"])
