@@ -36,8 +36,7 @@ class COLAConfig(PreTrainedConfig):
             frequency for a timm encoder, over time for the compact one. Defaults to `"max"`, the paper's, for a timm
             encoder and to `"mean_max"` for the compact one.
         hidden_size (`int`, *optional*, defaults to 1280):
-            Size of h. A timm encoder sets it to its own number of features. Of the compact one's, `num_mel_bins // 8 *
-            compact_channels` are its last convolution's, and the others its last dense layer's.
+            Size of h. Free for the compact encoder; a timm encoder sets it to its own number of features.
         compact_channels (`int`, *optional*, defaults to 64):
             Channels of each of the compact encoder's three convolutions.
         compact_intermediate_size (`int`, *optional*, defaults to 1024):
@@ -127,12 +126,6 @@ class COLAConfig(PreTrainedConfig):
             raise ValueError(
                 "The compact encoder halves time and frequency three times: `window_size` and `num_mel_bins` must be "
                 f"at least 8, got {self.window_size} and {self.num_mel_bins}."
-            )
-        flat_size = self.num_mel_bins // 8 * self.compact_channels
-        if self.encoder == "compact" and self.hidden_size <= flat_size:
-            raise ValueError(
-                f"`hidden_size` must be more than the {flat_size} features of the compact encoder's last convolution "
-                f"(`num_mel_bins // 8 * compact_channels`), got {self.hidden_size}."
             )
 
 

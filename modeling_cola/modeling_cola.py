@@ -73,8 +73,7 @@ class COLACompactEncoder(nn.Module):
     A small encoder that keeps time and frequency until the end, which learns in minutes on a laptop.
 
     Three blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling; then every time step's bands x channels go
-    through two dense layers, and both are given: what the dense layers, nearest to the objective, throw away is still
-    there before them. (The shape is that of BYOL-A's second encoder, Niizumi et al. 2022, arXiv 2204.07402.)
+    through two dense layers. (The shape is that of BYOL-A's encoder, Niizumi et al. 2021, arXiv 2103.06695.)
     The two methods have the names and outputs of timm's convolutional networks.
     """
 
@@ -90,12 +89,11 @@ class COLACompactEncoder(nn.Module):
             )
             for in_channels in (1, channels, channels)
         )
-        flat_size = config.num_mel_bins // 8 * channels
         self.dense = nn.Sequential(
-            nn.Linear(flat_size, config.compact_intermediate_size),
+            nn.Linear(config.num_mel_bins // 8 * channels, config.compact_intermediate_size),
             nn.ReLU(),
             nn.Dropout(config.compact_dropout),
-            nn.Linear(config.compact_intermediate_size, config.hidden_size - flat_size),
+            nn.Linear(config.compact_intermediate_size, config.hidden_size),
         )
         self.num_features = config.hidden_size
         self.grad_checkpointing = False
@@ -112,8 +110,7 @@ class COLACompactEncoder(nn.Module):
             else:
                 x = block(x)
             intermediates.append(x)
-        x = x.permute(0, 2, 3, 1).flatten(2)
-        return torch.cat([x, self.dense(x)], dim=2).transpose(1, 2), intermediates
+        return self.dense(x.permute(0, 2, 3, 1).flatten(2)).transpose(1, 2), intermediates
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         return self.forward_intermediates(x)[0]
