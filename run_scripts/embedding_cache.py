@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers.utils import can_return_tuple
 
-from feature_extraction import COLAFeatureExtractor, load_audio, undecoded
+from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 
 
@@ -155,8 +155,8 @@ def embed_cached(
     folder = Path(cache_dir).expanduser() / name
     found = _read(folder)
     if found is None:
-        rows = undecoded(dataset.select_columns([column]), column)
-        rows = rows.with_transform(_Decode(column, extractor.sampling_rate))
+        rows = undecoded(dataset.select_columns([column, label_column]), column)
+        rows = rows.with_transform(ClipDecoder(extractor, column, label_column))
         loader = DataLoader(rows, batch_size=CLIPS_AT_ONCE, collate_fn=list, num_workers=num_workers)
         progress = tqdm(loader, desc="Embedding clips", unit="batch", leave=False)
         clips = ([row["waveform"] for row in batch] for batch in progress)
@@ -165,17 +165,6 @@ def embed_cached(
         if found is None:
             raise OSError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
     return Embeddings(*found, labels=list(dataset[label_column]))
-
-
-class _Decode:
-    """A transform for `Dataset.with_transform`; a class because workers may have to pickle it."""
-
-    def __init__(self, column: str, sampling_rate: int):
-        self.column = column
-        self.sampling_rate = sampling_rate
-
-    def __call__(self, rows: dict[str, list]) -> dict[str, list]:
-        return {"waveform": [load_audio(clip, self.sampling_rate) for clip in rows[self.column]]}
 
 
 @torch.inference_mode()

@@ -274,7 +274,7 @@ def convert_row(row: pa.Table, number: int, part: Part, writer: ShardWriter, job
     try:
         pieces = encode(audio, job.args)
     except (AudioDecodingError, SilentAudioError, FileNotFoundError) as error:
-        kind = "missing" if isinstance(error, FileNotFoundError) else getattr(error, "kind", "damaged")
+        kind = getattr(error, "kind", "missing")
         part.skipped.append((kind, name, str(error)))
         return {"rows": 1, kind: 1}
     for encoded, _ in pieces:
