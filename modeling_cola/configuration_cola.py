@@ -24,25 +24,30 @@ class COLAConfig(PreTrainedConfig):
 
     Args:
         encoder (`str`, *optional*, defaults to `"efficientnet_b0"`):
-            The encoder f: the name of any convolutional network of timm, or `"compact"` for the encoder of our own
-            that keeps time and frequency until the end ([`COLACompactEncoder`]).
+            The encoder f: the name of any convolutional network of timm, or `"compact"` for the small one of our own
+            ([`COLACompactEncoder`]).
         encoder_kwargs (`dict`, *optional*):
             Further arguments of `timm.create_model`. For `"efficientnet_b0"` the default is
             `{"bn_eps": 1e-3, "bn_momentum": 0.01}`, the authors' (TensorFlow's) BatchNorm; else `{}`.
         drop_path_rate (`float`, *optional*, defaults to 0.0):
             Stochastic depth of a timm encoder.
+        encoder_stride (`int`, *optional*):
+            A timm encoder ends with its last stage of at most this stride: 8 leaves a feature map of 12 frames and 8
+            bands of a window of 96 frames and 64 bands. Defaults to all of the network.
         pooling (`str`, *optional*):
-            How the encoder's last feature map becomes h: `"max"`, `"mean"` or `"mean_max"` (their sum), over time and
-            frequency for a timm encoder, over time for the compact one. Defaults to `"max"`, the paper's, for a timm
-            encoder and to `"mean_max"` for the compact one.
+            How the encoder's last feature map becomes h. `"max"` (the paper's), `"mean"` and `"mean_max"` (their sum)
+            are over time and frequency, and give as many numbers as the map has channels. `"dense"` takes the bands x
+            channels of each time step through two dense layers, then the sum of mean and max over time (as BYOL-A's,
+            Niizumi et al. 2021, arXiv 2103.06695). `"statistics"` is the mean, max and standard deviation over time of
+            each band of each channel. Defaults to `"dense"` for the compact encoder and to `"max"` for others.
         hidden_size (`int`, *optional*, defaults to 1280):
-            Size of h. Free for the compact encoder; a timm encoder sets it to its own number of features.
+            Size of h. Free for `"dense"` pooling; the other poolings set it.
+        pooling_hidden_size (`int`, *optional*, defaults to 1024):
+            Size of the first layer of `"dense"` pooling.
+        pooling_dropout (`float`, *optional*, defaults to 0.3):
+            Dropout between the two layers of `"dense"` pooling.
         compact_channels (`int`, *optional*, defaults to 64):
             Channels of each of the compact encoder's three convolutions.
-        compact_intermediate_size (`int`, *optional*, defaults to 1024):
-            Size of the compact encoder's first dense layer.
-        compact_dropout (`float`, *optional*, defaults to 0.3):
-            Dropout between the compact encoder's two dense layers.
         num_mel_bins (`int`, *optional*, defaults to 64):
             Mel bands of the input.
         padding_value (`float`, *optional*, defaults to `log(1e-5)`):
@@ -83,11 +88,12 @@ class COLAConfig(PreTrainedConfig):
     encoder: str = "efficientnet_b0"
     encoder_kwargs: dict[str, Any] | None = None
     drop_path_rate: float | int = 0.0
-    pooling: Literal["max", "mean", "mean_max"] | None = None
+    encoder_stride: int | None = None
+    pooling: Literal["max", "mean", "mean_max", "dense", "statistics"] | None = None
     hidden_size: int = 1280
+    pooling_hidden_size: int = 1024
+    pooling_dropout: float | int = 0.3
     compact_channels: int = 64
-    compact_intermediate_size: int = 1024
-    compact_dropout: float | int = 0.3
     num_mel_bins: int = 64
     padding_value: float | int = math.log(1e-5)
     window_size: int = 96
@@ -101,7 +107,7 @@ class COLAConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.pooling is None:
-            self.pooling = "mean_max" if self.encoder == "compact" else "max"
+            self.pooling = "dense" if self.encoder == "compact" else "max"
         if self.encoder_kwargs is None:
             efficientnet = self.encoder == "efficientnet_b0"
             self.encoder_kwargs = {"bn_eps": 1e-3, "bn_momentum": 0.01} if efficientnet else {}
@@ -110,18 +116,21 @@ class COLAConfig(PreTrainedConfig):
 
     def validate_ranges(self) -> None:
         """Called by `strict` after construction."""
-        sizes = ("hidden_size", "compact_channels", "compact_intermediate_size", "num_mel_bins", "projection_size")
+        sizes = ("hidden_size", "pooling_hidden_size", "compact_channels", "num_mel_bins", "projection_size")
         for name in (*sizes, "window_size", "window_hop", "window_chunk_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if self.projection_hidden_size is not None and self.projection_hidden_size < 1:
-            raise ValueError(f"`projection_hidden_size` must be at least 1, got {self.projection_hidden_size}.")
-        for name in ("drop_path_rate", "compact_dropout"):
+        for name in ("encoder_stride", "projection_hidden_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("drop_path_rate", "pooling_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
         for name in ("temperature", "bilinear_init_std"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
+        if self.encoder == "compact" and self.encoder_stride not in (None, 8):
+            raise ValueError(f"`encoder_stride` of the compact encoder is 8, got {self.encoder_stride}.")
         if self.encoder == "compact" and min(self.window_size, self.num_mel_bins) < 8:
             raise ValueError(
                 "The compact encoder halves time and frequency three times: `window_size` and `num_mel_bins` must be "

@@ -70,11 +70,10 @@ class COLAForPreTrainingOutput(ModelOutput):
 
 class COLACompactEncoder(nn.Module):
     """
-    A small encoder that keeps time and frequency until the end, which learns in minutes on a laptop.
+    A small network that learns in minutes on a laptop: three blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max
+    pooling. (The shape is that of BYOL-A's, Niizumi et al. 2021, arXiv 2103.06695.)
 
-    Three blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling; then every time step's bands x channels go
-    through two dense layers. (The shape is that of BYOL-A's encoder, Niizumi et al. 2021, arXiv 2103.06695.)
-    The two methods have the names and outputs of timm's convolutional networks.
+    The methods have the names and outputs of timm's convolutional networks.
     """
 
     def __init__(self, config: COLAConfig):
@@ -89,20 +88,14 @@ class COLACompactEncoder(nn.Module):
             )
             for in_channels in (1, channels, channels)
         )
-        self.dense = nn.Sequential(
-            nn.Linear(config.num_mel_bins // 8 * channels, config.compact_intermediate_size),
-            nn.ReLU(),
-            nn.Dropout(config.compact_dropout),
-            nn.Linear(config.compact_intermediate_size, config.hidden_size),
-        )
-        self.num_features = config.hidden_size
+        self.num_features = channels
         self.grad_checkpointing = False
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable
 
     def forward_intermediates(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """`[N, 1, frames, bands]` -> features `[N, hidden_size, frames // 8]` and the map after each block."""
+        """`[N, 1, frames, bands]` -> features `[N, channels, frames // 8, bands // 8]` and the map after each block."""
         intermediates = []
         for block in self.blocks:
             if self.grad_checkpointing and self.training:
@@ -110,7 +103,7 @@ class COLACompactEncoder(nn.Module):
             else:
                 x = block(x)
             intermediates.append(x)
-        return self.dense(x.permute(0, 2, 3, 1).flatten(2)).transpose(1, 2), intermediates
+        return x, intermediates
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         return self.forward_intermediates(x)[0]
@@ -118,10 +111,10 @@ class COLACompactEncoder(nn.Module):
 
 def build_backbone(config: COLAConfig) -> nn.Module:
     """
-    The network named by `config.encoder`, freshly initialised.
+    The network named by `config.encoder`, freshly initialised, without what comes after `config.encoder_stride`.
 
     Raises:
-        `ValueError`: if timm does not know the name.
+        `ValueError`: if timm does not know the name, or the network has no stage of so small a stride.
     """
     if config.encoder == "compact":
         return COLACompactEncoder(config)
@@ -133,7 +126,53 @@ def build_backbone(config: COLAConfig) -> nn.Module:
     kwargs = dict(config.encoder_kwargs)
     if config.drop_path_rate:
         kwargs["drop_path_rate"] = config.drop_path_rate
-    return timm.create_model(config.encoder, in_chans=1, num_classes=0, global_pool="", **kwargs)
+    network = timm.create_model(config.encoder, in_chans=1, num_classes=0, global_pool="", **kwargs)
+    if config.encoder_stride is not None:
+        strides = [stage["reduction"] for stage in network.feature_info]
+        stages = [i for i, stride in enumerate(strides) if stride <= config.encoder_stride]
+        if not stages:
+            raise ValueError(
+                f"`encoder_stride` must be at least {min(strides)}, the least stride of {config.encoder!r}, "
+                f"got {config.encoder_stride}."
+            )
+        network.prune_intermediate_layers([stages[-1]], prune_norm=True, prune_head=True)
+    return network
+
+
+class COLAPooling(nn.Module):
+    """The feature map of a window `[N, channels, frames, bands]` -> h `[N, num_features]`, by `config.pooling`."""
+
+    def __init__(self, config: COLAConfig, channels: int, bands: int):
+        super().__init__()
+        self.mode = config.pooling
+        self.dense = None
+        if self.mode == "dense":
+            self.dense = nn.Sequential(
+                nn.Linear(bands * channels, config.pooling_hidden_size),
+                nn.ReLU(),
+                nn.Dropout(config.pooling_dropout),
+                nn.Linear(config.pooling_hidden_size, config.hidden_size),
+            )
+        sizes = {"dense": config.hidden_size, "statistics": 3 * bands * channels}
+        self.num_features = sizes.get(self.mode, channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if self.mode in ("max", "mean", "mean_max"):
+            features = features.flatten(2)
+        else:
+            features = features.permute(0, 3, 1, 2).flatten(1, 2)  # [N, bands x channels, frames]
+        if self.dense is not None:
+            features = self.dense(features.transpose(1, 2)).transpose(1, 2)
+        if self.mode == "max":
+            return features.amax(-1)
+        mean = features.mean(-1)
+        if self.mode == "mean":
+            return mean
+        if self.mode == "statistics":
+            # The root of 0 has no gradient.
+            std = (features - mean[..., None]).square().mean(-1).clamp_min(1e-7).sqrt()
+            return torch.cat([mean, features.amax(-1), std], dim=1)
+        return mean + features.amax(-1)
 
 
 class COLAEncoder(nn.Module):
@@ -141,12 +180,25 @@ class COLAEncoder(nn.Module):
 
     def __init__(self, config: COLAConfig):
         super().__init__()
-        self.pooling = config.pooling
-        self.encoder = config.encoder
         self.backbone = build_backbone(config)
-        self.num_features = self.backbone.num_features
+        self.pooling = COLAPooling(config, *self._feature_shape(config))
+        self.num_features = self.pooling.num_features
         self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
         self._gradient_checkpointing = False
+
+    @torch.no_grad()
+    def _feature_shape(self, config: COLAConfig) -> tuple[int, int]:
+        """Channels and bands of the backbone's feature map of a window."""
+        window = torch.zeros(1, 1, config.window_size, config.num_mel_bins)
+        shape = self.backbone.eval().forward_features(window).shape
+        self.backbone.train()
+        channels = self.backbone.num_features
+        if len(shape) != 4 or shape[1] != channels:
+            raise ValueError(
+                f"`encoder` must be a convolutional network whose features are [N, {channels}, frames, bands], but "
+                f"{config.encoder!r} gives {list(shape)}."
+            )
+        return channels, shape[-1]
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -167,17 +219,7 @@ class COLAEncoder(nn.Module):
             features, hidden_states = self.backbone.forward_intermediates(x)
         else:
             features, hidden_states = self.backbone.forward_features(x), []
-        if features.dim() < 3 or features.shape[1] != self.num_features:
-            raise ValueError(
-                f"`encoder` must be a convolutional network whose features are [N, {self.num_features}, frames, "
-                f"bands], but {self.encoder!r} gives {list(features.shape)}."
-            )
-        features = features.flatten(2)
-        if self.pooling == "max":
-            return features.amax(-1), hidden_states
-        if self.pooling == "mean":
-            return features.mean(-1), hidden_states
-        return features.mean(-1) + features.amax(-1), hidden_states
+        return self.pooling(features), hidden_states
 
 
 class COLAPreTrainedModel(PreTrainedModel):
@@ -211,18 +253,18 @@ class COLAModel(COLAPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # The encoder as a whole: only the backbone's own constructor knows how its layers start. `from_pretrained`
-        # comes here too, since `silence` is never in a checkpoint, and only what is missing is copied.
+        # The encoder as a whole: only the layers' own constructors know how they start. `from_pretrained` comes here
+        # too, since `silence` is never in a checkpoint, and only what is missing is copied.
         if not isinstance(module, COLAEncoder):
             return
         init.constant_(module.silence, float(self.config.padding_value))
         seed = int(torch.randint(2**62, (), device="cpu"))  # drawn even if unused: the heads' values come after it
-        if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module.backbone)):
+        if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module)):
             return
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(seed)
-            fresh = build_backbone(self.config)
-        for tensor, value in zip(_tensors(module.backbone), _tensors(fresh), strict=True):
+            fresh = COLAEncoder(self.config)
+        for tensor, value in zip(_tensors(module), _tensors(fresh), strict=True):
             init.copy_(tensor, value)
 
     @can_return_tuple
@@ -304,8 +346,9 @@ class COLAModel(COLAPreTrainedModel):
         return windows, window_mask.long()
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    return chain(module.parameters(), module.buffers())
+def _tensors(encoder: COLAEncoder) -> Iterator[torch.Tensor]:
+    for module in (encoder.backbone, encoder.pooling):
+        yield from chain(module.parameters(), module.buffers())
 
 
 class COLAProjectionHead(nn.Module):

@@ -27,11 +27,12 @@ CHANGED = {
     "encoder": "test_resnet",
     "encoder_kwargs": {"act_layer": "silu"},
     "drop_path_rate": 0.1,
+    "encoder_stride": 16,
     "pooling": "mean",
     "hidden_size": 24,
     "compact_channels": 8,
-    "compact_intermediate_size": 16,
-    "compact_dropout": 0.0,
+    "pooling_hidden_size": 16,
+    "pooling_dropout": 0.0,
     "num_mel_bins": 40,
     "padding_value": -5.0,
     "window_size": 48,
@@ -46,7 +47,7 @@ CHANGED = {
 
 
 def tiny_config(**kwargs) -> COLAConfig:
-    tiny = {"encoder": "compact", "compact_channels": 8, "compact_intermediate_size": 16, "hidden_size": 88}
+    tiny = {"encoder": "compact", "compact_channels": 8, "pooling_hidden_size": 16, "hidden_size": 88}
     return COLAConfig(**tiny | {"projection_size": 16} | kwargs)
 
 
@@ -73,7 +74,7 @@ def test_encoder_kwargs_replace_the_default_ones():
 
 
 @pytest.mark.parametrize(
-    "encoder, pooling", [("efficientnet_b0", "max"), ("test_resnet", "max"), ("compact", "mean_max")]
+    "encoder, pooling", [("efficientnet_b0", "max"), ("test_resnet", "max"), ("compact", "dense")]
 )
 def test_default_pooling(encoder, pooling):
     assert COLAConfig(encoder=encoder).pooling == pooling
@@ -130,9 +131,10 @@ def test_labels_round_trip(tmp_path):
         ("hidden_size", 0),
         ("hidden_size", 24.0),
         ("compact_channels", 0),
-        ("compact_intermediate_size", 0),
-        ("compact_dropout", 1.5),
-        ("compact_dropout", -0.1),
+        ("pooling_hidden_size", 0),
+        ("encoder_stride", 0),
+        ("pooling_dropout", 1.5),
+        ("pooling_dropout", -0.1),
         ("num_mel_bins", 0),
         ("padding_value", "silence"),
         ("window_size", 0),
@@ -151,6 +153,12 @@ def test_labels_round_trip(tmp_path):
 def test_bad_value_is_an_error_that_names_the_argument(name, value):
     with pytest.raises(StrictDataclassError, match=name):
         COLAConfig(**{name: value})
+
+
+def test_compact_encoder_has_one_stride():
+    assert tiny_config(encoder_stride=8).encoder_stride == 8
+    with pytest.raises(StrictDataclassError, match="encoder_stride.*4"):
+        tiny_config(encoder_stride=4)
 
 
 @pytest.mark.parametrize("name", ["window_size", "num_mel_bins"])

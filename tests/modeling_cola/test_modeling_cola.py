@@ -46,7 +46,7 @@ def seed() -> None:
 
 
 def tiny_config(encoder: str = "compact", **kwargs) -> COLAConfig:
-    tiny = {"compact_channels": 8, "compact_intermediate_size": 16, "hidden_size": 88, "projection_size": 16}
+    tiny = {"compact_channels": 8, "pooling_hidden_size": 16, "hidden_size": 88, "projection_size": 16}
     return COLAConfig(encoder=encoder, **tiny | {"num_labels": 3} | kwargs)
 
 
@@ -218,8 +218,8 @@ def test_load_in_half_precision(tmp_path, encoder, dtype):
 def test_keys_of_the_compact_checkpoint_are_stable():
     norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
     backbone = [f"blocks.{i}.0.weight" for i in range(3)] + [f"blocks.{i}.1.{n}" for i in range(3) for n in norm]
-    backbone += [f"dense.{i}.{name}" for i in (0, 3) for name in ("weight", "bias")]
     base = {f"encoder.backbone.{key}" for key in backbone}
+    base |= {f"encoder.pooling.dense.{i}.{name}" for i in (0, 3) for name in ("weight", "bias")}
     head = {"projection.dense.weight", "projection.dense.bias", "similarity.weight"}
     head |= {"projection.layer_norm.weight", "projection.layer_norm.bias"}
     assert set(COLAModel(tiny_config()).state_dict()) == base
@@ -445,21 +445,71 @@ def test_default_embedding_is_the_global_maximum():
     torch.testing.assert_close(outputs.pooler_output, features.amax((2, 3)), rtol=1e-4, atol=1e-6)
 
 
+def over_time(features: torch.Tensor) -> torch.Tensor:
+    """`[N, channels, frames, bands]` -> the bands x channels of each time step `[N, frames, bands * channels]`."""
+    return features.permute(0, 2, 3, 1).flatten(2)
+
+
+POOLINGS = {
+    "max": lambda x, _: x.flatten(2).amax(-1),
+    "mean": lambda x, _: x.flatten(2).mean(-1),
+    "mean_max": lambda x, _: x.flatten(2).mean(-1) + x.flatten(2).amax(-1),
+    "dense": lambda x, dense: dense(over_time(x)).mean(1) + dense(over_time(x)).amax(1),
+    "statistics": lambda x, _: torch.cat(
+        [over_time(x).mean(1), over_time(x).amax(1), over_time(x).std(1, unbiased=False)], dim=1
+    ),
+}
+poolings = pytest.mark.parametrize("pooling", POOLINGS)
+
+
 @encoders
-@pytest.mark.parametrize(
-    "pooling, reduce",
-    [
-        ("max", lambda x: x.flatten(2).amax(-1)),
-        ("mean", lambda x: x.flatten(2).mean(-1)),
-        ("mean_max", lambda x: x.flatten(2).mean(-1) + x.flatten(2).amax(-1)),
-    ],
-)
-def test_pooling(encoder, pooling, reduce):
+@poolings
+def test_pooling(encoder, pooling):
     model = build(COLAModel, encoder, pooling=pooling)
     x = log_mel(3, 96)
     with torch.no_grad():
         features = model.encoder.backbone.forward_features((x - SILENCE)[:, None])
-        torch.testing.assert_close(model(x).pooler_output, reduce(features))
+        expected = POOLINGS[pooling](features, model.encoder.pooling.dense)
+        torch.testing.assert_close(model(x).pooler_output, expected, rtol=1e-4, atol=4e-4)
+    assert expected.shape == (3, model.config.hidden_size)
+
+
+@encoders
+@poolings
+def test_gradients_are_finite_where_nothing_moves(encoder, pooling):
+    model = build(COLAModel, encoder, pooling=pooling).train()
+    model(torch.full((2, 96, 64), SILENCE)).pooler_output.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@poolings
+def test_poolings_survive_a_round_trip(tmp_path, pooling):
+    model = build(COLAForPreTraining, "test_efficientnet", pooling=pooling, encoder_stride=8)
+    model.save_pretrained(tmp_path)
+    loaded = COLAForPreTraining.from_pretrained(tmp_path)
+    assert_same_weights(loaded, model)
+    inputs = batch_for(COLAForPreTraining)
+    with torch.no_grad():
+        assert_same_outputs(loaded(**inputs), model(**inputs))
+
+
+@pytest.mark.parametrize("encoder", ["test_efficientnet", "test_convnext", "test_resnet", "mobilenetv4_conv_small"])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_encoder_stride_cuts_the_network_after_that_stage(encoder, stride):
+    whole, cut = (COLAModel(COLAConfig(encoder=encoder, encoder_stride=s, pooling="statistics")) for s in (None, stride))
+    cut.load_state_dict({k: v for k, v in whole.state_dict().items() if k in cut.state_dict()})
+    x = log_mel(2, 96)
+    with torch.no_grad():
+        stages = whole.eval()(x, output_hidden_states=True).hidden_states
+        h = cut.eval()(x).pooler_output
+    (stage,) = [stage[:, 0] for stage in stages if stage.shape[-2] == 96 // stride]
+    torch.testing.assert_close(h, POOLINGS["statistics"](stage, None), rtol=1e-4, atol=4e-4)
+    assert cut.num_parameters() < whole.num_parameters()
+
+
+def test_stride_that_no_stage_has_is_an_error_that_gives_the_least():
+    with pytest.raises(ValueError, match="encoder_stride.*at least 2.*test_efficientnet.*got 1"):
+        COLAModel(tiny_config("test_efficientnet", encoder_stride=1))
 
 
 @pytest.mark.parametrize("encoder", ["test_convnext", "test_resnet", "mobilenetv4_conv_small"])
@@ -486,9 +536,8 @@ def test_unknown_encoder_is_an_error_that_names_it(cls):
 
 
 def test_encoder_that_is_no_convolutional_network_is_an_error():
-    model = COLAModel(tiny_config("test_vit", encoder_kwargs={"img_size": (96, 64)}))
     with pytest.raises(ValueError, match="convolutional.*test_vit"):
-        model(log_mel(1, 96))
+        COLAModel(tiny_config("test_vit", encoder_kwargs={"img_size": (96, 64)}))
 
 
 @classes
@@ -525,7 +574,7 @@ def test_training_mode_moves_batch_norm(cls, encoder):
 
 
 def test_training_mode_drops_out():
-    model = build(compact_dropout=0.5).train()
+    model = build(pooling_dropout=0.5).train()
     x = log_mel(2, 96)
     assert not torch.equal(model(x).pooler_output, model(x).pooler_output)
 
@@ -686,7 +735,7 @@ def test_chunks_do_not_change_the_output(encoder):
 def test_training_is_not_chunked():
     """BatchNorm must see all windows at once."""
     x = log_mel(2, 600)
-    whole = build(compact_dropout=0.0).train()
+    whole = build(pooling_dropout=0.0).train()
     chunked = copy.deepcopy(whole)
     chunked.config.window_chunk_size = 2
     torch.testing.assert_close(chunked(x).pooler_output, whole(x).pooler_output)
@@ -699,7 +748,7 @@ HOUR = """
     from modeling_cola import COLAConfig, COLAModel
 
     torch.set_num_threads(1)
-    config = COLAConfig(encoder="compact", compact_channels=8, compact_intermediate_size=16, hidden_size=88)
+    config = COLAConfig(encoder="compact", compact_channels=8, pooling_hidden_size=16, hidden_size=88)
     model = COLAModel(config).eval()
     x = torch.randn(1, 360_000, 64)
     with torch.no_grad():
@@ -849,7 +898,7 @@ def test_gradient_checkpointing_changes_no_gradient(cls, encoder):
     results = []
     for enable in (False, True):
         torch.manual_seed(0)
-        model = build(cls, encoder, compact_dropout=0.0).train()
+        model = build(cls, encoder, pooling_dropout=0.0).train()
         if enable:
             model.gradient_checkpointing_enable()
         loss = loss_of(model, model(**batch_for(cls, 4)))
@@ -983,7 +1032,7 @@ def test_gradients_of_the_objective():
 
 @pytest.mark.parametrize("similarity", ["bilinear", "cosine"])
 def test_pretraining_learns_to_tell_clips_apart(similarity):
-    model = COLAForPreTraining(tiny_config(similarity=similarity, compact_dropout=0.0)).train()
+    model = COLAForPreTraining(tiny_config(similarity=similarity, pooling_dropout=0.0)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
     anchors = log_mel(8, 96)
     positives = anchors + 0.5 * torch.randn_like(anchors)
@@ -1174,7 +1223,7 @@ def test_multi_label_takes_integers():
 
 @encoders
 def test_frozen_encoder_does_not_move(encoder):
-    model = build(COLAForAudioClassification, encoder, compact_dropout=0.5)
+    model = build(COLAForAudioClassification, encoder, pooling_dropout=0.5)
     model.freeze_encoder()
     before = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
@@ -1206,7 +1255,7 @@ def test_freezing_takes_effect_in_training_mode():
 
 @encoders
 def test_classifier_overfits_a_tiny_batch(encoder):
-    model = COLAForAudioClassification(tiny_config(encoder, compact_dropout=0.0)).train()
+    model = COLAForAudioClassification(tiny_config(encoder, pooling_dropout=0.0)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
     x, labels = log_mel(6, 96), torch.tensor([0, 1, 2, 0, 1, 2])
     losses = []

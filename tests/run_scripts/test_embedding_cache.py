@@ -69,14 +69,14 @@ def test_the_key_tells_apart_whatever_gives_other_vectors(model: COLAModel, clip
     extractor = COLAFeatureExtractor()
     before = encoder_key(model, extractor)
     assert encoder_key(model, COLAFeatureExtractor(do_normalize=False)) != before
-    pooling = COLAModel(COLAConfig(encoder="compact", compact_channels=8, hidden_size=80, pooling="max"))
-    pooling.load_state_dict(model.state_dict())
-    assert encoder_key(pooling, extractor) != before
+    pooled = [COLAModel(COLAConfig(encoder="compact", compact_channels=8, pooling=p)) for p in ("mean", "max")]
+    pooled[1].load_state_dict(pooled[0].state_dict())
+    assert encoder_key(pooled[0], extractor) != encoder_key(pooled[1], extractor)
     other = COLAModel(model.config)
     other.load_state_dict(model.state_dict())
     assert encoder_key(other, extractor) == before
     with torch.no_grad():
-        other.encoder.backbone.dense[0].bias[0] += 1e-3
+        other.encoder.pooling.dense[0].bias[0] += 1e-3
     assert encoder_key(other, extractor) != before
 
     keys = {data_key(clips, "audio"), data_key(clips.select([0, 1]), "audio"), data_key(clips.select([1, 0]), "audio")}

@@ -98,7 +98,7 @@ def test_a_rerun_measures_only_what_is_missing(
     other = tmp_path / "other" / pretrained.name
     model = COLAModel.from_pretrained(pretrained)
     with torch.no_grad():
-        model.encoder.backbone.dense[0].bias += 1.0
+        model.encoder.pooling.dense[0].bias += 1.0
     model.save_pretrained(other)
     COLAFeatureExtractor().save_pretrained(other)
     run_benchmark.main([*command[:-1], str(other)])
