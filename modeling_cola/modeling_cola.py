@@ -95,7 +95,7 @@ class COLACompactEncoder(nn.Module):
         self.grad_checkpointing = enable
 
     def forward_intermediates(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """`[N, 1, frames, bands]` -> features `[N, channels, frames // 8, bands // 8]` and the map after each block."""
+        """`[N, 1, frames, bands]` -> `[N, channels, frames // 8, bands // 8]`, and the map after each block."""
         intermediates = []
         for block in self.blocks:
             if self.grad_checkpointing and self.training:

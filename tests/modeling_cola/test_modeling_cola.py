@@ -496,7 +496,8 @@ def test_poolings_survive_a_round_trip(tmp_path, pooling):
 @pytest.mark.parametrize("encoder", ["test_efficientnet", "test_convnext", "test_resnet", "mobilenetv4_conv_small"])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_encoder_stride_cuts_the_network_after_that_stage(encoder, stride):
-    whole, cut = (COLAModel(COLAConfig(encoder=encoder, encoder_stride=s, pooling="statistics")) for s in (None, stride))
+    kwargs = {"encoder": encoder, "pooling": "statistics"}
+    whole, cut = (COLAModel(COLAConfig(encoder_stride=s, **kwargs)) for s in (None, stride))
     cut.load_state_dict({k: v for k, v in whole.state_dict().items() if k in cut.state_dict()})
     x = log_mel(2, 96)
     with torch.no_grad():
