@@ -59,19 +59,19 @@ logger = get_logger(__name__)
 
 @dataclass
 class Recipe:
-    """How the encoder is trained: optimiser, schedule and augmentation of the positive."""
+    """How the encoder is trained: model, optimiser, schedule and augmentation of the positive."""
 
     optimizer: str
     learning_rate: float
     weight_decay: float
     scheduler: str
     warmup_ratio: float
+    model: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `COLAConfig`, whose defaults are the paper's model."""
     noise_ratio: float = 0.0
     """Level of the noise added to the positive, as a share of its own."""
     max_distance: float | None = None
     """Seconds from the anchor to the positive, at the most; anywhere in the recording if `None`."""
-    projection_hidden_size: int | None = None
-    """Size of a hidden layer of the projection head."""
     mix_share: float = 0.0
     """Share of another clip in the background of the positive, at the most."""
     equalizer_std: float = 0.0
@@ -90,12 +90,18 @@ RECIPES = {
     "modern": Recipe(
         "adamw", 1e-3, 0.05, "cosine", 0.05, mix_share=0.4, equalizer_std=0.7, mask_bands=16, mask_frames=24
     ),
-    # Keeps more of what changes within a recording: segments near enough to share what is said or played, and a hidden
-    # layer between h and the loss. Recordings whose noise is steady are told apart by that noise.
-    "near": Recipe(
+    # What keeps most of what changes within a recording, and so transfers best: segments near enough to share what is
+    # said or played, h before the layers that forget the rest, each band's course in time kept until there.
+    "best": Recipe(
         *("adamw", 1e-3, 0.05, "cosine", 0.05),
+        model={
+            "encoder": "compact",
+            "pooling": "statistics",
+            "projection_hidden_size": 1024,
+            "similarity": "cosine",
+            "temperature": 0.1,
+        },
         max_distance=0.5,
-        projection_hidden_size=1024,
         mix_share=0.4,
         equalizer_std=0.5,
         mask_bands=16,
@@ -106,12 +112,20 @@ RECIPES = {
 
 @dataclass
 class ModelArguments:
-    encoder: str = field(
-        default="efficientnet_b0", metadata={"help": "A timm convolutional network, or 'compact' for ours."}
+    """What is not given is the recipe's, and else the paper's."""
+
+    encoder: str | None = field(
+        default=None, metadata={"help": "A timm convolutional network, or 'compact' for ours. Paper: efficientnet_b0."}
     )
-    similarity: str = field(default="bilinear", metadata={"help": "'bilinear' or 'cosine'."})
-    temperature: float = field(default=0.2, metadata={"help": "Of the cosine similarity."})
-    drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of a timm encoder."})
+    encoder_stride: int | None = field(
+        default=None, metadata={"help": "End a timm encoder with its last stage of at most this stride."}
+    )
+    pooling: str | None = field(
+        default=None, metadata={"help": "max (the paper's), mean, mean_max, dense or statistics: see COLAConfig."}
+    )
+    similarity: str | None = field(default=None, metadata={"help": "'bilinear' (the paper's) or 'cosine'."})
+    temperature: float | None = field(default=None, metadata={"help": "Of the cosine similarity. Paper: 0.2."})
+    drop_path_rate: float | None = field(default=None, metadata={"help": "Stochastic depth of a timm encoder."})
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A checkpoint to start from, in place of random weights."}
     )
@@ -426,19 +440,19 @@ The accuracies are of the pretext task, on batches of {arguments["per_device_tra
 
 
 def build_model(model_args: ModelArguments, recipe: Recipe) -> tuple[COLAForPreTraining, COLAFeatureExtractor]:
-    if model_args.model_name_or_path:
-        return (
-            COLAForPreTraining.from_pretrained(model_args.model_name_or_path),
-            COLAFeatureExtractor.from_pretrained(model_args.model_name_or_path),
+    """
+    Raises:
+        `ValueError`: if the arguments describe a model beside a checkpoint.
+    """
+    given = {name: value for name, value in asdict(model_args).items() if value is not None}
+    checkpoint = given.pop("model_name_or_path", None)
+    if checkpoint is None:
+        return COLAForPreTraining(COLAConfig(**recipe.model | given)), COLAFeatureExtractor()
+    if given:
+        raise ValueError(
+            f"--model_name_or_path {checkpoint} has a model of its own: leave out --{', --'.join(given)}."
         )
-    config = COLAConfig(
-        encoder=model_args.encoder,
-        similarity=model_args.similarity,
-        temperature=model_args.temperature,
-        drop_path_rate=model_args.drop_path_rate,
-        projection_hidden_size=recipe.projection_hidden_size,
-    )
-    return COLAForPreTraining(config), COLAFeatureExtractor()
+    return COLAForPreTraining.from_pretrained(checkpoint), COLAFeatureExtractor.from_pretrained(checkpoint)
 
 
 def build_probe(name: str, extractor: COLAFeatureExtractor) -> Callable[[COLAModel], float]:
@@ -483,6 +497,7 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
 
     # Where to begin
     arguments = asdict(model_args) | asdict(data_args) | asdict(args) | {"learning_rate": learning_rate}
+    arguments |= {name: value for name, value in model.config.to_dict().items() if name in arguments}
     fixed = {name: value for name, value in arguments.items() if name not in FREE_ARGUMENTS}
     fixed |= {"num_processes": accelerator.num_processes}
     if recipe.scheduler == "constant":

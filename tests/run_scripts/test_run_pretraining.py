@@ -13,7 +13,7 @@ import torch
 from checkpointing import Progress, find_checkpoints
 from conftest import pretraining_arguments
 from datasets import Audio, Dataset
-from run_pretraining import RECIPES, build_optimizer, make_features, warn_if_degenerate
+from run_pretraining import RECIPES, ModelArguments, build_model, build_optimizer, make_features, warn_if_degenerate
 from transformers import AutoFeatureExtractor, AutoModel
 
 from feature_extraction import COLAFeatureExtractor
@@ -140,7 +140,8 @@ def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--recipe", "best"), "--recipe must be one of"),
+        (("--recipe", "secret"), "--recipe must be one of"),
+        (("--model_name_or_path", "cola-mine"), "cola-mine has a model of its own: leave out --encoder, --similarity"),
         (("--max_steps", "0"), "--max_steps must be at least 1"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
         (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
@@ -174,6 +175,24 @@ def test_only_the_positives_are_augmented():
         anchors, positives = make_features(batch, extractor, recipe, torch.device("cpu"))
         torch.testing.assert_close(anchors, expected)
         assert (positives - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_gives_what_is_not_asked_for(recipe: str):
+    papers, given = COLAConfig(), RECIPES[recipe].model
+    config = build_model(ModelArguments(), RECIPES[recipe])[0].config
+    assert {name: getattr(config, name) for name in given} == given
+    assert config.encoder == given.get("encoder", papers.encoder)
+    asked = {"encoder": "test_efficientnet", "pooling": "mean", "similarity": "bilinear", "encoder_stride": 16}
+    config = build_model(ModelArguments(**asked), RECIPES[recipe])[0].config
+    assert {name: getattr(config, name) for name in asked} == asked
+    assert config.projection_hidden_size == given.get("projection_hidden_size")
+
+
+def test_goes_on_from_a_checkpoint(pretrained: Path):
+    expected = COLAForPreTraining.from_pretrained(pretrained).state_dict()
+    model, _ = build_model(ModelArguments(model_name_or_path=str(pretrained)), RECIPES["paper"])
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
 def test_norms_and_biases_do_not_decay():
