@@ -105,7 +105,7 @@ def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path
     _save(figure, path)
 
 
-def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path) -> None:
+def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, title: str | None = None) -> None:
     """Grouped bars of accuracies in %: `table[group][method]`."""
     groups, methods = list(table), list(next(iter(table.values())))
     figure, axis = plt.subplots(figsize=(max(6.0, 1.3 * len(groups) + 2), 4))
@@ -117,7 +117,7 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path) -> 
     axis.set_xticks(
         range(len(groups)), groups, rotation=20 if len(groups) > 3 else 0, ha="right" if len(groups) > 3 else "center"
     )
-    axis.set(ylabel="accuracy (%)", ylim=(0, 105))
+    axis.set(ylabel="accuracy (%)", ylim=(0, 105), title=title)
     axis.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
     _save(figure, path)
 

@@ -7,11 +7,15 @@ Each folder in `--tasks_dir` is a task: Parquet or audio files with the splits `
 is called like a task of the paper (`nsynth`) may hold that data in its publisher's layout; the paper's figures then
 stand beside. `--modes` are the columns:
 
-    log-mel       log-mel statistics                           logistic regression on the vectors of the training
-    random        the checkpoint's encoder, random weights     clips, and nearest neighbours among them, measured on
-    frozen        the checkpoint's encoder as it is            the test clips
-    supervised    random weights, trained along                run_classification.py, `--epochs` long
-    fine-tuned    the checkpoint's encoder, trained along
+    log-mel       log-mel statistics
+    random        the checkpoint's encoder with random weights, frozen
+    supervised    random weights, trained along, for `--epochs`
+    frozen        the checkpoint's encoder as it is
+    fine-tuned    the checkpoint's encoder, trained along, for `--epochs`
+
+There are three tables. The first is of classifiers as the paper trains them, by run_classification.py (Adam, random
+windows of 0.96 s, logits averaged over a test clip); in the modes `random` and `frozen` that is a linear layer alone.
+The others are of the vectors of whole clips, standardised: logistic regression on them, and nearest neighbours.
 
 Each cell is written to a file of its own when it is measured. The same command goes on where it was stopped, and after
 a change measures again only what the change concerns.
@@ -62,12 +66,18 @@ logger = logging.getLogger(__name__)
 LOG_MEL = "log-mel statistics"
 Embedder = Callable[[list[np.ndarray]], np.ndarray]
 
-# In the order of the columns, and whether another seed gives another figure.
-MODES = {"log-mel": False, "random": True, "supervised": True, "frozen": False, "fine-tuned": True}
+MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the order of the columns
 TRAINED = ("supervised", "fine-tuned")
+FROZEN_EPOCHS = 100  # of a linear layer, which take seconds
 NEIGHBOURS = 5
+# What is measured of a method, and what the tables are called.
+FIGURES = {
+    "accuracy": "Trained as in the paper, on random windows",
+    "logistic": "Logistic regression on the vectors of whole clips",
+    "knn": f"The same vectors by their {NEIGHBOURS} nearest neighbours",
+}
 CLIPS_AT_ONCE = 128  # decoded and in memory
-VERSION = 1  # goes up when the same settings give other figures
+VERSION = 2  # goes up when the same settings give other figures
 
 
 @dataclass
@@ -302,7 +312,7 @@ def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> li
             methods[LOG_MEL, 0] = Method(LOG_MEL, mode, 0)
             continue
         for checkpoint, name in zip(checkpoints, names):
-            for seed in range(num_seeds if MODES[mode] else 1):
+            for seed in range(num_seeds):
                 method = Method(name, mode, seed, checkpoint)
                 kind = COLAConfig.from_pretrained(checkpoint).encoder if method.is_random else name
                 if (f"{kind}, {mode}", seed) in methods:
@@ -334,8 +344,8 @@ class Cells:
         self.epochs = epochs
 
     def path(self, method: Method) -> Path:
-        settings = [VERSION, method.mode, method.encoder, self.clips]
-        settings += [method.seed, self.epochs] if method.mode in TRAINED else []
+        settings = [VERSION, method.mode, method.encoder, self.clips, method.seed]
+        settings += [self.epochs] if method.mode in TRAINED else []
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         return self.folder / f"{method.mode}-seed{method.seed}-{key}.json"
 
@@ -346,10 +356,10 @@ class Cells:
             return None
         return cell | {"method": method.name}  # the same weights may have another name now
 
-    def write(self, method: Method, **figures: float | None) -> None:
+    def write(self, method: Method, figures: dict[str, float]) -> None:
         path = self.path(method)
         cell = {"task": self.folder.name, "method": method.name, "mode": method.mode, "seed": method.seed}
-        cell |= {name: None if value is None else round(value, 4) for name, value in figures.items()}
+        cell |= dict.fromkeys(FIGURES) | {name: round(value, 4) for name, value in figures.items()}
         cell |= self.sizes | {"epochs": self.epochs if method.mode in TRAINED else None, "key": path.stem[-16:]}
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -357,33 +367,38 @@ class Cells:
         os.replace(temporary, path)
 
 
-def measure_vectors(methods: list[Method], splits: DatasetDict, cells: Cells, name: str) -> None:
-    """Measures the methods that train no encoder. The seconds are those of embedding and of fitting."""
-    embedders = {f"{method.name}, seed {method.seed}": method.embedder() for method in methods}
-    embedded = {split: embed_clips(embedders, splits[split], name) for split in ("train", "test")}
-    for method, column in zip(methods, embedders):
-        started = time.perf_counter()
-        arguments = []
-        for split, (vectors, _) in embedded.items():
-            arguments += [vectors[column], splits[split]["label"]]
-        accuracy, knn = linear_evaluation(*arguments), knn_evaluation(*arguments)
-        seconds = time.perf_counter() - started + sum(seconds[column] for _, seconds in embedded.values())
-        cells.write(method, accuracy=accuracy, knn=knn, seconds=seconds)
-
-
-def measure_training(method: Method, folder: Path, cells: Cells) -> None:
-    """Measures a method that trains its encoder, by run_classification.py."""
+def measure_training(method: Method, folder: Path, epochs: int, cache_dir: Path) -> dict[str, float]:
+    """Test accuracy in % of the classifier that run_classification.py trains, and the seconds that it took."""
     data = ["--task", folder.name, "--data_dir", str(folder)] if is_papers(folder) else ["--dataset_name", str(folder)]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as output_dir:
         results = run_classification.main(
             [
                 *(*data, "--output_dir", output_dir, "--model_name_or_path", method.checkpoint),
-                *("--mode", method.mode, "--seed", str(method.seed), "--num_train_epochs", str(cells.epochs)),
-                *("--save_only_model", "True", "--disable_tqdm", "True"),
+                *("--mode", method.mode, "--seed", str(method.seed), "--embedding_cache", str(cache_dir)),
+                *("--num_train_epochs", str(epochs), "--save_only_model", "True", "--disable_tqdm", "True"),
             ]
         )
-    cells.write(method, accuracy=100 * results["accuracy"], knn=None, seconds=time.perf_counter() - started)
+    return {"accuracy": 100 * results["accuracy"], "seconds": time.perf_counter() - started}
+
+
+def measure_vectors(methods: list[Method], splits: DatasetDict, name: str) -> dict[Method, dict[str, float]]:
+    """
+    Test accuracy in % of logistic regression and of nearest neighbours on each method's vectors, and the seconds that
+    embedding and fitting took.
+    """
+    embedders = {method.encoder: method.embedder() for method in methods}  # those of one encoder are the same
+    embedded = {split: embed_clips(embedders, splits[split], name) for split in ("train", "test")}
+    measured = {}
+    for encoder in embedders:
+        started = time.perf_counter()
+        arguments = []
+        for split, (vectors, _) in embedded.items():
+            arguments += [vectors[encoder], splits[split]["label"]]
+        figures = {"logistic": linear_evaluation(*arguments), "knn": knn_evaluation(*arguments)}
+        seconds = time.perf_counter() - started + sum(seconds[encoder] for _, seconds in embedded.values())
+        measured[encoder] = figures | {"seconds": seconds}
+    return {method: measured[method.encoder] for method in methods}
 
 
 def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -394,10 +409,11 @@ def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for (task, method), group in groups.items():
         row = {"task": task, "method": method, "mode": group[0]["mode"], "seeds": len(group)}
-        for name in ("accuracy", "knn"):
+        for name in FIGURES:
             values = [cell[name] for cell in group if cell[name] is not None]
             row[name] = float(np.mean(values)) if values else None
-            row[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            # Where a figure does not depend on the seed its deviation would be of nothing.
+            row[f"{name}_std"] = float(np.std(values, ddof=1)) if len(set(values)) > 1 else None
         rows.append(row | {"seconds": float(np.mean([cell["seconds"] for cell in group]))})
     return rows
 
@@ -449,24 +465,19 @@ def to_table(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, flo
 
 def write_results(
     args: BenchmarkArguments, cells: list[dict[str, Any]], failures: dict[str, Exception]
-) -> dict[str, dict[str, float]]:
-    """Writes the table in all its forms, prints it, and returns it."""
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Writes the tables in all their forms, prints them, and returns them: `tables[figure][task][method]`."""
     output_dir = Path(args.output_dir)
     rows = summarise(cells)
     # Columns in the order of the modes, whatever was measured first.
-    rows.sort(key=lambda row: list(MODES).index(row["mode"]))
-    table = to_table(rows, "accuracy")
-    shown = rows + papers_rows(list(table), args.modes) + (read_earlier(args.compare, cells) if args.compare else [])
+    rows.sort(key=lambda row: MODES.index(row["mode"]))
+    papers = papers_rows(list(dict.fromkeys(row["task"] for row in rows)), args.modes)
+    shown = rows + papers + (read_earlier(args.compare, cells) if args.compare else [])
+    tables = {figure: table for figure in FIGURES if any((table := to_table(shown, figure)).values())}
 
-    def format_figure(figure: str) -> str:
-        return format_table(to_table(shown, figure), to_table(shown, f"{figure}_std"))
-
-    text = "Accuracy in %" + (", mean ± standard deviation over seeds" if args.seeds > 1 else "")
-    text += f".\n\n{format_figure('accuracy')}\n"
-    if any(task in TASKS for task in table) and {"random", "frozen"} & set(args.modes):
-        text += "\nThe paper trains the linear layer otherwise, as run_classification.py --mode frozen does.\n"
-    if any(row["knn"] is not None for row in rows):
-        text += f"\nThe same vectors by their {NEIGHBOURS} nearest neighbours:\n\n{format_figure('knn')}\n"
+    text = "Accuracy in %" + (", mean ± standard deviation over seeds" if args.seeds > 1 else "") + ".\n"
+    for figure, table in tables.items():
+        text += f"\n{FIGURES[figure]}:\n\n{format_table(table, to_table(shown, f'{figure}_std'))}\n"
     if failures:
         text += "\nNot measured:\n\n" + "".join(f"- {name}: {error}\n" for name, error in failures.items())
     (output_dir / "results.md").write_text(text)
@@ -475,14 +486,15 @@ def write_results(
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(shown)
-    plot_accuracy_bars(to_table(shown, "accuracy"), output_dir / "results.png")
+    for figure, table in tables.items():
+        plot_accuracy_bars(table, output_dir / f"{figure}.png", title=FIGURES[figure])
     print(text)
-    return table
+    return tables
 
 
-def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]]:
     """
-    Runs the job and returns the table: accuracy in % by task and method.
+    Runs the job and returns its tables: accuracy in % by figure (`accuracy`, `logistic`, `knn`), task and method.
 
     What cannot be measured is told of and left out, unless it is everything.
 
@@ -499,28 +511,43 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         read_earlier(args.compare, [])  # what is wrong with it should be said now, and not after hours
     measured, failures = [], {}
 
-    def attempt(what: str, run: Callable[..., None], *arguments: Any) -> None:
+    def attempt(what: str, run: Callable[..., None], *arguments: Any) -> bool:
         try:
             run(*arguments)
         except (ValueError, OSError, RuntimeError) as error:
             logger.warning(f"{what} is left out: {error}")
             failures[what] = error
+            return False
+        return True
 
     def measure(folder: Path) -> None:
         splits = load_task(folder)
         cells = Cells(output_dir / "cells" / folder.name, splits, args.epochs)
         missing = [method for method in methods if cells.read(method) is None]
-        if vectors := [method for method in missing if method.mode not in TRAINED]:
-            attempt(folder.name, measure_vectors, vectors, splits, cells, folder.name)
+        figures: dict[Method, dict[str, float]] = {method: {"seconds": 0.0} for method in missing}
+
+        def embed(embedded: list[Method]) -> None:
+            for method, measured in measure_vectors(embedded, splits, folder.name).items():
+                figures[method] |= measured
+
+        def train(method: Method) -> None:
+            epochs = args.epochs if method.mode in TRAINED else FROZEN_EPOCHS
+            measured = measure_training(method, folder, epochs, output_dir / "embeddings")
+            measured["seconds"] += figures[method]["seconds"]
+            figures[method] |= measured
+
+        embedded = [method for method in missing if method.mode not in TRAINED]
+        if embedded and not attempt(folder.name, embed, embedded):
+            missing = [method for method in missing if method.mode in TRAINED]
         for method in missing:
-            if method.mode in TRAINED:
-                what = f"{folder.name}: {method.name}, seed {method.seed}"
-                attempt(what, measure_training, method, folder, cells)
+            what = f"{folder.name}: {method.name}, seed {method.seed}"
+            if method.checkpoint is None or attempt(what, train, method):
+                cells.write(method, figures[method])
         found = [cell for method in methods if (cell := cells.read(method)) is not None]
         measured.extend(found)
         for cell in found:
-            told = f"{folder.name}: {cell['method']}, seed {cell['seed']}: {cell['accuracy']:.1f}"
-            tqdm.write(f"{told} ({cell['seconds']:.0f} s)")
+            told = ", ".join(f"{figure} {cell[figure]:.1f}" for figure in FIGURES if cell[figure] is not None)
+            tqdm.write(f"{folder.name}: {cell['method']}, seed {cell['seed']}: {told} ({cell['seconds']:.0f} s)")
 
     with logging_redirect_tqdm():
         for folder in tqdm(folders, desc="Tasks"):

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import run_benchmark
+import run_classification
 import torch
 from conftest import write_tones
 from datasets import DatasetDict
 from run_benchmark import (
+    LOG_MEL,
     embed_all,
     encoder_embedder,
     find_tasks,
@@ -37,32 +39,55 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_benchmark, "FROZEN_EPOCHS", 2)
+
+
 def arguments(tasks: Path, output_dir: Path, *more: str) -> list[str]:
     return ["--tasks_dir", str(tasks), "--output_dir", str(output_dir), *more]
 
 
-def test_writes_the_table_of_every_task(tasks: Path, pretrained: Path, tmp_path: Path):
+def test_writes_the_tables_of_every_task(tasks: Path, pretrained: Path, tmp_path: Path):
     more = ("--checkpoints", str(pretrained), "--seeds", "2")
-    table = run_benchmark.main(arguments(tasks, tmp_path, *more))
-    frozen = f"{pretrained.name}, frozen"
-    assert list(table) == ["easy", "musan", "three"]
-    assert all(list(row) == ["log-mel statistics", "compact, random", frozen] for row in table.values())
-    assert table["easy"]["log-mel statistics"] > 90
+    tables = run_benchmark.main(arguments(tasks, tmp_path, *more))
+    frozen, papers = f"{pretrained.name}, frozen", ["paper, random", "paper, frozen"]
+    assert list(tables) == ["accuracy", "logistic", "knn"]
+    assert all(list(table) == ["easy", "musan", "three"] for table in tables.values())
+    assert all(list(row) == ["compact, random", frozen, *papers] for row in tables["accuracy"].values())
+    for figure in ("logistic", "knn"):
+        assert all(list(row) == [LOG_MEL, "compact, random", frozen] for row in tables[figure].values())
+    assert tables["logistic"]["easy"][LOG_MEL] > 90
 
     cells = json.loads((tmp_path / "results.json").read_text())
-    assert len(cells) == 3 * (1 + 2 + 1)  # only random weights differ between seeds
-    assert {cell["seed"] for cell in cells if cell["method"] == "compact, random"} == {0, 1}
-    assert all(0 <= cell["knn"] <= 100 and cell["seconds"] > 0 for cell in cells)
+    assert len(cells) == 3 * (1 + 2 + 2) and {cell["seed"] for cell in cells if cell["method"] != LOG_MEL} == {0, 1}
+    for cell in cells:
+        assert 0 <= cell["knn"] <= 100 and 0 <= cell["logistic"] <= 100 and cell["seconds"] > 0
+        assert (cell["accuracy"] is None) == (cell["method"] == LOG_MEL)
     with open(tmp_path / "results.csv") as file:
         rows = {(row["task"], row["method"]): row for row in csv.DictReader(file)}
-    assert float(rows["easy", frozen]["accuracy"]) == table["easy"][frozen] and rows["easy", frozen]["seeds"] == "1"
-    assert rows["easy", "compact, random"]["accuracy_std"] and not rows["easy", frozen]["accuracy_std"]
+    assert float(rows["easy", frozen]["logistic"]) == tables["logistic"]["easy"][frozen]
+    assert rows["easy", frozen]["seeds"] == "2" and not rows["easy", frozen]["logistic_std"]  # the same for each seed
     assert rows["musan", "paper, frozen"]["accuracy"] == "99.1"
-    text = (tmp_path / "results.md").read_text()
-    head, body = text.split("nearest neighbours")
-    assert "| paper, random | paper, frozen |" in head and "99.1" in head and "paper" not in body
-    assert "| mean |" in head and "| mean |" in body and " ± " in head and "–" in head
-    assert (tmp_path / "results.png").stat().st_size > 5000
+    trained, *vectors = (tmp_path / "results.md").read_text().split("vectors")
+    assert "| paper, random | paper, frozen |" in trained and "99.1" in trained and "–" in trained
+    assert len(vectors) == 2 and all("| mean |" in part and "paper" not in part for part in vectors)
+    assert " ± " in trained + vectors[0]
+    assert all((tmp_path / f"{figure}.png").stat().st_size > 5000 for figure in tables)
+
+
+def test_frozen_is_what_run_classification_trains(tasks: Path, pretrained: Path, tmp_path: Path):
+    more = ("--tasks", "three", "--modes", "frozen", "--checkpoints", str(pretrained))
+    tables = run_benchmark.main(arguments(tasks, tmp_path, *more))
+    results = run_classification.main(
+        [
+            *("--dataset_name", str(tasks / "three"), "--model_name_or_path", str(pretrained), "--mode", "frozen"),
+            *("--output_dir", str(tmp_path / "alone"), "--seed", "0", "--num_train_epochs", "2"),
+            *("--embedding_cache", str(tmp_path / "cache")),
+        ]
+    )
+    (accuracy,) = tables["accuracy"]["three"].values()
+    assert accuracy == pytest.approx(100 * results["accuracy"], abs=1e-3)
 
 
 def test_a_rerun_measures_only_what_is_missing(
@@ -71,14 +96,14 @@ def test_a_rerun_measures_only_what_is_missing(
     command = arguments(tasks, tmp_path, "--tasks", "easy", "three", "--checkpoints", str(pretrained))
     measure, measured = run_benchmark.measure_vectors, []
 
-    def interrupted(methods: list, splits: DatasetDict, cells: run_benchmark.Cells, name: str) -> None:
+    def interrupted(methods: list, splits: DatasetDict, name: str) -> dict:
         if name == "three":
             raise KeyboardInterrupt
-        measure(methods, splits, cells, name)
+        return measure(methods, splits, name)
 
-    def counted(methods: list, splits: DatasetDict, cells: run_benchmark.Cells, name: str) -> None:
+    def counted(methods: list, splits: DatasetDict, name: str) -> dict:
         measured.extend((name, method.mode) for method in methods)
-        measure(methods, splits, cells, name)
+        return measure(methods, splits, name)
 
     monkeypatch.setattr(run_benchmark, "measure_vectors", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -112,10 +137,10 @@ def test_a_rerun_measures_only_what_is_missing(
 
 def test_trained_modes_are_columns_too(tasks: Path, pretrained: Path, tmp_path: Path):
     more = ("--tasks", "easy", "--checkpoints", str(pretrained), "--epochs", "1")
-    table = run_benchmark.main(arguments(tasks, tmp_path, *more, "--modes", "fine-tuned", "supervised"))
-    assert list(table["easy"]) == ["compact, supervised", f"{pretrained.name}, fine-tuned"]
-    assert all(0 <= accuracy <= 100 for accuracy in table["easy"].values())
-    assert "nearest" not in (tmp_path / "results.md").read_text()
+    tables = run_benchmark.main(arguments(tasks, tmp_path, *more, "--modes", "fine-tuned", "supervised"))
+    assert list(tables) == ["accuracy"]
+    assert list(tables["accuracy"]["easy"]) == ["compact, supervised", f"{pretrained.name}, fine-tuned"]
+    assert all(0 <= accuracy <= 100 for accuracy in tables["accuracy"]["easy"].values())
     cells = json.loads((tmp_path / "results.json").read_text())
     assert {cell["epochs"] for cell in cells} == {1}
 
@@ -135,7 +160,7 @@ def test_another_run_is_shown_beside(tasks: Path, pretrained: Path, tmp_path: Pa
 def test_what_cannot_be_measured_is_left_out_and_told(tasks: Path, tones: Path, tmp_path: Path):
     broken = shutil.copytree(tasks / "easy", tmp_path / "tasks" / "easy").parent
     shutil.copytree(tones / "low", broken / "flat")
-    assert list(run_benchmark.main(arguments(broken, tmp_path / "out"))) == ["easy"]
+    assert list(run_benchmark.main(arguments(broken, tmp_path / "out"))["logistic"]) == ["easy"]
     text = (tmp_path / "out" / "results.md").read_text()
     assert "- flat: " in text and "needs the splits train and test" in text
 
