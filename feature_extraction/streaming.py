@@ -1,6 +1,7 @@
 """Any data set with an audio column -> an endless stream of segment pairs."""
 
 import logging
+import math
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -148,13 +149,15 @@ class SegmentPair:
     Two segments of one recording, each of shape `(num_samples,)`, or shorter ones of a shorter recording.
 
     `state` is where the reader that read it stands after it. `notes` are the clips told of since the pair before, as
-    (kind, name, reason): those that were skipped, and this one if it is short.
+    (kind, name, reason): those that were skipped, and this one if it is short. `gap` is how far apart the segments
+    begin, as a share of the greatest distance possible: NaN if there is only one place for them.
     """
 
     anchor: np.ndarray
     positive: np.ndarray
     state: tuple[int, ...] = ()
     notes: list[tuple[str, str, str]] = field(default_factory=list)
+    gap: float = math.nan
 
 
 class SegmentPairs(torch.utils.data.IterableDataset):
@@ -291,16 +294,20 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         data = stored["bytes"].as_buffer()  # `None` if there is a path only
         return {"bytes": data if data is None else memoryview(data), "path": stored["path"].as_py()}
 
-    def draw(self, audio: Any, rng: np.random.Generator) -> list[np.ndarray]:
+    def draw(self, audio: Any, rng: np.random.Generator) -> tuple[list[np.ndarray], float]:
         """
+        Two segments and their gap.
+
         Raises:
             [`AudioDecodingError`], `FileNotFoundError`: from [`random_segments`].
             [`SilentAudioError`]: if three draws of two segments had one that is silent.
         """
         for _ in range(3):
-            segments = random_segments(audio, self.num_samples, rng, 2, self.sampling_rate, self.max_distance)
+            segments, gaps = random_segments(
+                audio, self.num_samples, rng, 2, self.sampling_rate, self.max_distance, return_gaps=True
+            )
             if all(np.abs(segment).max() > SILENCE for segment in segments):
-                return segments
+                return segments, gaps[1]
         raise SilentAudioError("It is silent.")
 
     def read(self, *place: int) -> Iterator[tuple[SegmentPair, tuple[int, ...]] | None]:
@@ -316,7 +323,7 @@ class SegmentPairs(torch.utils.data.IterableDataset):
                 num_clips += 1
                 name = (audio or {}).get("path") or f"row {key[-1]}"
                 try:
-                    segments = self.draw(audio, np.random.default_rng([self.seed, epoch, *key]))
+                    segments, gap = self.draw(audio, np.random.default_rng([self.seed, epoch, *key]))
                 except (AudioDecodingError, SilentAudioError, FileNotFoundError) as error:
                     notes.append((getattr(error, "kind", "missing"), name, str(error)))
                     bad_in_a_row += 1
@@ -329,7 +336,7 @@ class SegmentPairs(torch.utils.data.IterableDataset):
                 if len(segments[0]) < self.num_samples:
                     notes.append(("short", name, f"It has {len(segments[0])} of {self.num_samples} samples: padded."))
                 num_read, bad_in_a_row = num_read + 1, 0
-                yield SegmentPair(*segments, notes=notes), (epoch, shard, row + 1)
+                yield SegmentPair(*segments, notes=notes, gap=gap), (epoch, shard, row + 1)
                 notes = []
             if not any(first) and num_read < self.min_clips:
                 example = f" {notes[0][1]}: {notes[0][2]}" if notes else ""
@@ -380,12 +387,14 @@ class SegmentPairs(torch.utils.data.IterableDataset):
 def collate_segment_pairs(pairs: list[SegmentPair]) -> dict[str, Any]:
     """
     A batch for `COLAFeatureExtractor.log_mel`: `waveforms` `[2B, num_samples]` (the anchors, then the positives, in
-    the same order; zero-padded), their `lengths` `[2B]`, the reader's `state` and the pairs' `notes`.
+    the same order; zero-padded), their `lengths` `[2B]`, the pairs' `gaps` `[B]`, the reader's `state` and the pairs'
+    `notes`.
     """
     segments = [torch.from_numpy(pair.anchor) for pair in pairs] + [torch.from_numpy(pair.positive) for pair in pairs]
     return {
         "waveforms": torch.nn.utils.rnn.pad_sequence(segments, batch_first=True),
         "lengths": torch.tensor([len(segment) for segment in segments]),
+        "gaps": torch.tensor([pair.gap for pair in pairs]),
         "state": pairs[-1].state,
         "notes": [note for pair in pairs for note in pair.notes],
     }

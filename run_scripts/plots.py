@@ -17,30 +17,31 @@ def _save(figure: plt.Figure, path: str | Path) -> None:
     plt.close(figure)
 
 
-def plot_training_curves(history: list[dict[str, float]], path: str | Path, num_candidates: int) -> None:
+def plot_training_curves(history: list[dict[str, float]], path: str | Path, chance: dict[str, float]) -> None:
     """
-    Loss and pretext accuracy over steps, and the probe's accuracy if there was one; `num_candidates` is how many
-    positives an anchor chooses from.
+    Loss over steps, and pretext accuracy and the probe's accuracy where there are any; `chance` is what guessing gives
+    of `"loss"` and `"accuracy"`, where that is known.
     """
     probe = [(entry["step"], entry["probe_accuracy"]) for entry in history if "probe_accuracy" in entry]
-    figure, axes = plt.subplots(1, 3 if probe else 2, figsize=(16 if probe else 11, 4))
+    curves = [("loss", "Loss", 1), ("accuracy", "Pretext accuracy (%)", 100)]
+    if not any("accuracy" in entry or "validation_accuracy" in entry for entry in history):
+        del curves[1]
+    panels = len(curves) + bool(probe)
+    figure, axes = plt.subplots(1, panels, figsize=(1 + 5 * panels, 4), squeeze=False)
     if probe:
-        axes[2].plot(*zip(*probe), "o-", markersize=4, linewidth=1.2, color="tab:green")
-        axes[2].set(title="Linear evaluation of h on the probe (%)", xlabel="step")
-        axes[2].grid(alpha=0.3)
-    curves = (
-        (axes[0], "loss", "Contrastive loss", np.log(num_candidates), 1),
-        (axes[1], "accuracy", "Pretext accuracy (%)", 1 / num_candidates, 100),
-    )
-    for axis, key, title, chance, scale in curves:
+        axes[0, -1].plot(*zip(*probe), "o-", markersize=4, linewidth=1.2, color="tab:green")
+        axes[0, -1].set(title="Linear evaluation of h on the probe (%)", xlabel="step")
+        axes[0, -1].grid(alpha=0.3)
+    for axis, (key, title, scale) in zip(axes[0], curves):
         for prefix, label, style in (("", "training", "-"), ("validation_", "held out, not augmented", "o-")):
             points = [(entry["step"], scale * entry[prefix + key]) for entry in history if prefix + key in entry]
             if points:
                 axis.plot(*zip(*points), style, markersize=4, linewidth=1.2, label=label)
-        axis.axhline(scale * chance, color="grey", linestyle=":", linewidth=1, label="chance")
+        if key in chance:
+            axis.axhline(scale * chance[key], color="grey", linestyle=":", linewidth=1, label="chance")
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-    axes[0].legend()
+    axes[0, 0].legend()
     _save(figure, path)
 
 

@@ -33,6 +33,7 @@ from checkpointing import (
 )
 from cpu import tune_cpu
 from datasets import DatasetDict, IterableDataset
+from objectives import OBJECTIVES
 from plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from run_benchmark import embed_all, encoder_embedder, linear_evaluation, load_labelled, read_waveforms
 from timm.layers import convert_sync_batchnorm
@@ -51,7 +52,14 @@ from feature_extraction import (
     random_segments,
     undecoded,
 )
-from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, contrastive_loss
+from modeling_cola import (
+    COLAConfig,
+    COLAForPreTraining,
+    COLAForPreTrainingOutput,
+    COLAModel,
+    COLAPreTrainedModel,
+    contrastive_loss,
+)
 
 
 logger = get_logger(__name__)
@@ -157,6 +165,10 @@ class DataArguments:
 class PretrainingArguments:
     output_dir: str = field(metadata={"help": "Where checkpoints, plots and the model go."})
     recipe: str = field(default="paper", metadata={"help": f"One of {', '.join(RECIPES)}."})
+    objective: str = field(
+        default="contrastive",
+        metadata={"help": f"COLA's, or another that the paper compares it with: {', '.join(OBJECTIVES)}."},
+    )
     per_device_train_batch_size: int = field(
         default=64,
         metadata={"help": "Pairs a step and process. Every positive of the step is a candidate for every anchor."},
@@ -178,6 +190,8 @@ class PretrainingArguments:
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise ValueError(f"--recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}.")
         for name in ("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
@@ -240,24 +254,29 @@ def read_validation(
     extractor: COLAFeatureExtractor,
     num_samples: int,
     max_distance: int | None,
-) -> tuple[torch.Tensor, torch.Tensor, list[str] | None]:
-    """Features `[N, T, bands]` of one segment pair of each held-out recording, and its label if it has one."""
-    pairs, labels = [], []
+) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], list[str] | None]:
+    """
+    Features `[N, T, bands]` of anchor and positive of one segment pair of each held-out recording, the pairs' gaps
+    `[N]`, and the labels if there are any.
+    """
+    pairs, gaps, labels = [], [], []
     for i, row in enumerate(rows):
         try:
-            pairs.append(
-                random_segments(row[column], num_samples, np.random.default_rng(i), 2, extractor.sampling_rate)
+            pair, (_, gap) = random_segments(
+                row[column], num_samples, np.random.default_rng(i), 2, extractor.sampling_rate, return_gaps=True
             )
         except (AudioDecodingError, FileNotFoundError):
             continue
+        pairs.append(pair)
+        gaps.append(gap)
         labels.append(names[row["label"]] if names else None)
     if not pairs:
-        return torch.empty(0), torch.empty(0), None
+        return (torch.empty(0), torch.empty(0), torch.empty(0)), None
     anchors, positives = (
         extractor([pair[side] for pair in pairs], sampling_rate=extractor.sampling_rate, return_tensors="pt")
         for side in (0, 1)
     )
-    return anchors["input_values"], positives["input_values"], labels if names else None
+    return (anchors["input_values"], positives["input_values"], torch.tensor(gaps)), labels if names else None
 
 
 def make_features(
@@ -277,33 +296,41 @@ def make_features(
 
 
 @torch.no_grad()
-def encode(
-    model: COLAForPreTraining, anchors: torch.Tensor, positives: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """h `[2N, D]` of held-out anchors and positives, and z `[N, projection_size]` of each."""
+def score(model: COLAPreTrainedModel, *inputs: torch.Tensor) -> COLAForPreTrainingOutput:
+    """The objective on held-out recordings."""
     was_training = model.training
     model.eval()
-    h = model.cola(torch.cat([anchors, positives]).to(model.device)).pooler_output
-    z = model.projection(h)
+    inputs = [values.to(model.device) for values in inputs]
+    if isinstance(model, COLAForPreTraining):
+        # Each process does it for itself: the model's own forward would gather the same recordings from all of them.
+        z, z_positive = model.projection(model.cola(torch.cat(inputs)).pooler_output).chunk(2)
+        logits = model.similarity(z, z_positive)
+        loss, accuracy = contrastive_loss(logits)
+        outputs = COLAForPreTrainingOutput(loss, logits, accuracy, z, z_positive)
+    else:
+        outputs = model(*inputs)
     model.train(was_training)
-    return h, *z.chunk(2)
+    return outputs
 
 
-def validate(
-    model: COLAForPreTraining, anchors: torch.Tensor, positives: torch.Tensor, batch_size: int
-) -> dict[str, float]:
-    """Loss and pretext accuracy on held-out recordings, and the mean cosine of the z of different recordings."""
-    # Each process does it for itself: the model's own forward would gather the same recordings from all of them.
-    _, z, z_positive = encode(model, anchors, positives)
-    total, loss, accuracy = len(z), 0.0, 0.0
-    for batch in torch.arange(total, device=z.device).split(batch_size):
-        with torch.no_grad():
-            batch_loss, batch_accuracy = contrastive_loss(model.similarity(z[batch], z_positive[batch]))
-        loss += batch_loss.item() * len(batch) / total
-        accuracy += batch_accuracy.item() * len(batch) / total
-    unit = torch.nn.functional.normalize(z, dim=-1)
-    cosine = (unit.sum(0).square().sum() - total) / (total * (total - 1))
-    return {"validation_loss": loss, "validation_accuracy": accuracy, "validation_cosine": cosine.item()}
+def validate(model: COLAPreTrainedModel, inputs: tuple[torch.Tensor, ...], batch_size: int) -> dict[str, float]:
+    """
+    Loss on held-out recordings, and of an objective that compares them pretext accuracy, and the mean cosine of the z
+    of different recordings.
+    """
+    total, entry, z = len(inputs[0]), {}, []
+    for batch in zip(*(values.split(batch_size) for values in inputs)):
+        outputs = score(model, *batch)
+        for name in ("loss", "accuracy"):
+            if outputs.get(name) is not None:
+                share = outputs[name].item() * len(batch[0]) / total
+                entry[f"validation_{name}"] = entry.get(f"validation_{name}", 0.0) + share
+        if outputs.anchor_embeds is not None:
+            z.append(outputs.anchor_embeds)
+    if z:
+        unit = torch.nn.functional.normalize(torch.cat(z), dim=-1)
+        entry["validation_cosine"] = ((unit.sum(0).square().sum() - total) / (total * (total - 1))).item()
+    return entry
 
 
 class NoteFile:
@@ -373,21 +400,21 @@ def warn_if_degenerate(entry: dict[str, float], num_candidates: int) -> None:
 
 
 def write_pictures(
-    model: COLAForPreTraining,
-    anchors: torch.Tensor,
-    positives: torch.Tensor,
+    model: COLAPreTrainedModel,
+    inputs: tuple[torch.Tensor, ...],
     labels: list[str] | None,
     progress: Progress,
-    num_candidates: int,
+    chance: dict[str, float],
     output_dir: Path,
 ) -> None:
-    plot_training_curves(progress.history, output_dir / "training_curves.png", num_candidates)
-    if len(anchors) < 8:
+    plot_training_curves(progress.history, output_dir / "training_curves.png", chance)
+    if len(inputs[0]) < 8:
         return
-    h, z, z_positive = encode(model, anchors, positives)
+    logits = score(model, *(values[:64] for values in inputs)).logits
+    if logits is not None:
+        plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png")
     with torch.no_grad():
-        logits = model.similarity(z[:64], z_positive[:64])
-    plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png")
+        h = model.eval().cola(torch.cat(inputs[:2]).to(model.device)).pooler_output
     plot_embedding_map(
         h.float().cpu().numpy(),
         output_dir / "embedding_map.png",
@@ -403,16 +430,22 @@ def write_model_card(output_dir: Path, arguments: dict[str, Any], recipe: Recipe
         final |= entry
     rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in final.items())
     settings = "\n".join(f"| {key} | {value} |" for key, value in (arguments | asdict(recipe)).items())
+    source, tags, note = "by COLA", "audio, cola, contrastive-learning", ""
+    if arguments["objective"] != "contrastive":
+        source, tags = f"by the objective `{arguments['objective']}`, which COLA is compared with", "audio, cola"
+    if "accuracy" in final:
+        batch_size = arguments["per_device_train_batch_size"]
+        note = f"The accuracies are of the pretext task, on batches of {batch_size} pairs a process.\n"
     (output_dir / "README.md").write_text(
         f"""---
 library_name: transformers
 pipeline_tag: feature-extraction
-tags: [audio, cola, contrastive-learning]
+tags: [{tags}]
 ---
 
 # COLA pre-trained on {Path(arguments["dataset_name"]).name}
 
-An audio encoder pre-trained without labels by COLA ([arXiv 2010.10915](https://arxiv.org/abs/2010.10915)).
+An audio encoder pre-trained without labels {source} ([arXiv 2010.10915](https://arxiv.org/abs/2010.10915)).
 
 ```python
 from transformers import AutoFeatureExtractor, AutoModel
@@ -434,12 +467,13 @@ embedding = model(**extractor(waveform, sampling_rate=16000, return_tensors="pt"
 | --- | --- |
 {rows}
 
-The accuracies are of the pretext task, on batches of {arguments["per_device_train_batch_size"]} pairs a process.
-"""
+{note}"""
     )
 
 
-def build_model(model_args: ModelArguments, recipe: Recipe) -> tuple[COLAForPreTraining, COLAFeatureExtractor]:
+def build_model(
+    model_args: ModelArguments, recipe: Recipe, objective: type[COLAPreTrainedModel] = COLAForPreTraining
+) -> tuple[COLAPreTrainedModel, COLAFeatureExtractor]:
     """
     Raises:
         `ValueError`: if the arguments describe a model beside a checkpoint.
@@ -447,12 +481,12 @@ def build_model(model_args: ModelArguments, recipe: Recipe) -> tuple[COLAForPreT
     given = {name: value for name, value in asdict(model_args).items() if value is not None}
     checkpoint = given.pop("model_name_or_path", None)
     if checkpoint is None:
-        return COLAForPreTraining(COLAConfig(**recipe.model | given)), COLAFeatureExtractor()
+        return objective(COLAConfig(**recipe.model | given)), COLAFeatureExtractor()
     if given:
         raise ValueError(
             f"--model_name_or_path {checkpoint} has a model of its own: leave out --{', --'.join(given)}."
         )
-    return COLAForPreTraining.from_pretrained(checkpoint), COLAFeatureExtractor.from_pretrained(checkpoint)
+    return objective.from_pretrained(checkpoint), COLAFeatureExtractor.from_pretrained(checkpoint)
 
 
 def build_probe(name: str, extractor: COLAFeatureExtractor) -> Callable[[COLAModel], float]:
@@ -492,7 +526,8 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
     set_seed(args.seed)
     recipe = RECIPES[args.recipe]
     learning_rate = recipe.learning_rate if args.learning_rate is None else args.learning_rate
-    model, extractor = build_model(model_args, recipe)
+    model, extractor = build_model(model_args, recipe, OBJECTIVES[args.objective])
+    takes_gaps = getattr(model, "takes_gaps", False)
     make_output_dir(output_dir, model, args.save_total_limit)
 
     # Where to begin
@@ -521,11 +556,10 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
     batch_size = args.per_device_train_batch_size
     num_candidates = batch_size * accelerator.num_processes
     training, rows, held_out = hold_out(undecoded(data, column), data_args.validation_clips, num_candidates, args.seed)
-    num_samples = extractor.num_samples(model.config.window_size)
+    num_samples = extractor.num_samples(model.config.window_size * getattr(model, "num_windows", 1))
     max_distance = recipe.max_distance and round(recipe.max_distance * extractor.sampling_rate)
-    held_out_anchors, held_out_positives, labels = read_validation(
-        rows, column, names, extractor, num_samples, max_distance
-    )
+    held_out_inputs, labels = read_validation(rows, column, names, extractor, num_samples, max_distance)
+    held_out_inputs = held_out_inputs if takes_gaps else held_out_inputs[:2]
     probe = build_probe(data_args.probe_data, extractor) if data_args.probe_data else None
     loader = DataLoader(
         SegmentPairs(
@@ -581,14 +615,17 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
             batch = next(batches)
             waited += time.perf_counter() - asked
 
-            anchors, positives = make_features(batch, extractor, recipe, accelerator.device)
-            outputs = model(anchors, positives)
+            inputs = make_features(batch, extractor, recipe, accelerator.device)
+            if takes_gaps:
+                inputs += (batch["gaps"].to(accelerator.device),)
+            outputs = model(*inputs)
             accelerator.backward(outputs.loss)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
 
-            sums += torch.stack([outputs.loss.detach(), outputs.accuracy])
+            loss = outputs.loss.detach()
+            sums += torch.stack([loss, torch.zeros_like(loss) if outputs.accuracy is None else outputs.accuracy])
             worker, *place = batch["state"]
             progress.step = step
             progress.readers[worker] = tuple(place)
@@ -618,23 +655,23 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
                 num_clips, num_bad = accelerator.reduce(counts, "sum").tolist()
                 check_clips(num_clips, num_bad, data_args.max_bad_fraction, output_dir)
                 loss, accuracy = (accelerator.reduce(sums, "mean") / args.logging_steps).tolist()
+                entry |= {"loss": loss} if outputs.accuracy is None else {"loss": loss, "accuracy": accuracy}
                 entry |= {
-                    "loss": loss,
-                    "accuracy": accuracy,
                     "learning_rate": scheduler.get_last_lr()[0],
                     "segments_per_second": 2 * num_candidates * (step - timed_from) / elapsed,
                     "data_wait": waited / elapsed,
                 }
                 told = "".join(f", {number} {kind}" for kind, number in sorted(progress.notes.items()))
+                matched = "" if outputs.accuracy is None else f"accuracy {100 * accuracy:.1f} %, "
                 bar.set_postfix_str(
-                    f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %, data wait {100 * entry['data_wait']:.0f} %, "
+                    f"loss {loss:.3f}, {matched}data wait {100 * entry['data_wait']:.0f} %, "
                     f"{entry['segments_per_second']:.0f} segments/s{told}"
                 )
                 sums.zero_()
             if step % args.eval_steps == 0 or step == args.max_steps:
                 unwrapped = accelerator.unwrap_model(model)
-                if len(held_out_anchors) > 1:
-                    entry |= validate(unwrapped, held_out_anchors, held_out_positives, batch_size)
+                if len(held_out_inputs[0]) > 1:
+                    entry |= validate(unwrapped, held_out_inputs, batch_size)
                 if probe and accelerator.is_main_process:
                     entry["probe_accuracy"] = probe(unwrapped.cola)
                     logger.info(f"Step {step}: the probe's accuracy is {entry['probe_accuracy']:.1f} %.")
@@ -658,13 +695,17 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
     # Results
     if accelerator.is_main_process:
         model = accelerator.unwrap_model(model)
-        model.save_pretrained(output_dir)
+        is_contrastive = isinstance(model, COLAForPreTraining)
+        (model if is_contrastive else model.cola).save_pretrained(output_dir)
         extractor.save_pretrained(output_dir)
         (output_dir / "training_state.json").write_text(
             json.dumps({"arguments": arguments, "recipe": asdict(recipe), "history": progress.history}, indent=2)
         )
         write_model_card(output_dir, arguments, recipe, progress)
-        write_pictures(model, held_out_anchors, held_out_positives, labels, progress, num_candidates, output_dir)
+        chance = {"accuracy": 1 / batch_size}
+        if is_contrastive:
+            chance = {"loss": np.log(num_candidates), "accuracy": 1 / num_candidates}
+        write_pictures(model, held_out_inputs, labels, progress, chance, output_dir)
         logger.info(f"Saved the model, its plots and its card in {output_dir}.")
     accelerator.wait_for_everyone()
     accelerator.end_training()

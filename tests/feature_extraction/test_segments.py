@@ -73,6 +73,24 @@ def test_segments_near_the_first(max_distance):
     assert found.min() == 0 and found.max() == 40
 
 
+@pytest.mark.parametrize(("max_distance", "farthest"), [(None, 40), (20, 20), (100, 40)])
+def test_gaps_are_shares_of_the_greatest_distance(max_distance, farthest):
+    source = encode(np.arange(1040))
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(3000):
+        segments, gaps = random_segments(source, 1000, rng, 3, max_distance=max_distance, return_gaps=True)
+        np.testing.assert_allclose(gaps, [abs(segment[0] - segments[0][0]) / farthest for segment in segments])
+        found += gaps
+    assert (min(found), max(found)) == (0, 1)
+
+
+@pytest.mark.parametrize("length", [1, 400])
+def test_a_recording_with_one_place_has_no_gap(length):
+    segments, gaps = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0), return_gaps=True)
+    assert len(segments) == 2 and np.isnan(gaps).all()
+
+
 def test_the_segments_of_a_pair_are_independent():
     source = encode(np.arange(1009))
     rng = np.random.default_rng(0)

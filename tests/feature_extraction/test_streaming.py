@@ -545,6 +545,7 @@ def test_short_clips_are_padded(tmp_path):
     batch = take(load_audio_dataset(str(tmp_path))["train"], 1, batch_size=3, shuffle=False)[0]
     assert batch["waveforms"].shape == (6, 400)
     assert batch["lengths"].tolist() == [100, 400, 400] * 2
+    assert batch["gaps"].isnan().tolist() == [True, True, False]  # only the last has two places
     ((kind, name, reason),) = batch["notes"]
     assert kind == "short" and Path(name).name == "0.flac" and "100 of 400 samples" in reason
     for waveform in batch["waveforms"][[0, 3]]:
@@ -558,13 +559,19 @@ def test_collate_layout():
             np.full(3, 1.0, np.float32), np.full(3, -1.0, np.float32), (0, 0, 0, 4, 1), [("empty", "a", "bad")]
         ),
         SegmentPair(
-            np.full(2, 2.0, np.float32), np.full(1, -2.0, np.float32), (0, 0, 0, 5, 1), [("damaged", "b", "worse")]
+            np.full(2, 2.0, np.float32),
+            np.full(1, -2.0, np.float32),
+            (0, 0, 0, 5, 1),
+            [("damaged", "b", "worse")],
+            0.25,
         ),
     ]
     batch = collate_segment_pairs(pairs)
     assert batch["waveforms"].tolist() == [[1, 1, 1], [2, 2, 0], [-1, -1, -1], [-2, 0, 0]]
     assert batch["waveforms"].dtype == torch.float32
     assert batch["lengths"].tolist() == [3, 2, 3, 1]
+    assert batch["gaps"].dtype == torch.float32
+    assert batch["gaps"][0].isnan() and batch["gaps"][1] == 0.25
     assert batch["state"] == (0, 0, 0, 5, 1)
     assert batch["notes"] == [("empty", "a", "bad"), ("damaged", "b", "worse")]
 

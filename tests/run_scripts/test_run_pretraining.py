@@ -9,15 +9,25 @@ import matplotlib.image
 import numpy as np
 import pytest
 import run_pretraining
+import safetensors.torch
 import torch
 from checkpointing import Progress, find_checkpoints
 from conftest import pretraining_arguments
 from datasets import Audio, Dataset
-from run_pretraining import RECIPES, ModelArguments, build_model, build_optimizer, make_features, warn_if_degenerate
+from objectives import OBJECTIVES
+from run_pretraining import (
+    RECIPES,
+    ModelArguments,
+    build_model,
+    build_optimizer,
+    make_features,
+    warn_if_degenerate,
+    write_pictures,
+)
 from transformers import AutoFeatureExtractor, AutoModel
 
 from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAConfig, COLAForPreTraining
+from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
 
 
 def history(folder: Path) -> dict[int, dict[str, float]]:
@@ -64,6 +74,48 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, 
             assert history(resumed)[step][key] == history(whole)[step][key], (step, key)
     model, other = (COLAForPreTraining.from_pretrained(folder) for folder in (whole, resumed))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "contrastive"])
+def test_every_objective_leaves_an_encoder(tones: Path, tmp_path: Path, objective: str):
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, "--objective", objective))
+    entries, has_accuracy = history(tmp_path), objective == "triplet"
+    assert all(
+        np.isfinite(entries[step]["loss"]) and ("accuracy" in entries[step]) == has_accuracy for step in entries
+    )
+    assert all(("validation_accuracy" in entries[step]) == has_accuracy for step in (2, 4))
+    assert [step for step in entries if "validation_loss" in entries[step]] == [2, 4]
+    card = (tmp_path / "README.md").read_text()
+    assert f"| objective | {objective} |" in card and ("accurac" in card) == has_accuracy
+    assert "contrastive" not in card and (tmp_path / "training_curves.png").is_file()
+    encoder = COLAModel.from_pretrained(tmp_path).state_dict()
+    trained = safetensors.torch.load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    assert all(torch.equal(value, trained[f"cola.{name}"]) for name, value in encoder.items())
+
+
+def test_another_objective_resumes(tones: Path, tmp_path: Path):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    arguments = ("--objective", "temporal_gap", "--save_total_limit", "5")
+    run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
+    shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
+    run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume"))
+    assert [entry["loss"] for entry in history(resumed).values()] == [
+        entry["loss"] for entry in history(whole).values()
+    ]
+    model, other = (COLAModel.from_pretrained(folder).state_dict() for folder in (whole, resumed))
+    assert all(torch.equal(value, other[name]) for name, value in model.items())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_similarities_are_drawn_where_there_are_any(tmp_path: Path, objective: str):
+    model = OBJECTIVES[objective](COLAConfig(encoder="compact", compact_channels=8, hidden_size=32))
+    num_frames = 96 * getattr(model, "num_windows", 1)
+    inputs = (torch.randn(8, num_frames, 64), torch.randn(8, num_frames, 64), torch.rand(8))
+    inputs = inputs[: 3 if objective == "temporal_gap" else 2]
+    write_pictures(model, inputs, None, Progress(history=[{"step": 1, "loss": 1.0}]), {}, tmp_path)
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    similarity = {"similarity_matrix"} if objective in ("contrastive", "triplet") else set()
+    assert drawn == {"training_curves", "embedding_map"} | similarity
 
 
 def test_does_not_overwrite_a_run(pretrained: Path, tones: Path):
@@ -141,6 +193,7 @@ def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path
     ("more", "message"),
     [
         (("--recipe", "secret"), "--recipe must be one of"),
+        (("--objective", "secret"), "--objective must be one of contrastive, triplet, temporal_gap, audio2vec_cbow"),
         (("--model_name_or_path", "cola-mine"), "cola-mine has a model of its own: leave out --encoder, --similarity"),
         (("--max_steps", "0"), "--max_steps must be at least 1"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
