@@ -65,7 +65,7 @@ class TripletObjective(Objective):
     Is an anchor nearer to the positive of its own recording than to one of another? (Jansen et al. 2018, *Unsupervised
     Learning of Semantic Audio Representations*, arXiv 1711.02209, their "temporal proximity".)
 
-    The negatives are the other positives of the batch, the margin of 0.1 is theirs.
+    The negatives are the other positives of the batch.
     """
 
     margin = 0.1

@@ -256,14 +256,15 @@ def read_validation(
     max_distance: int | None,
 ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], list[str] | None]:
     """
-    Features `[N, T, bands]` of anchor and positive of one segment pair of each held-out recording, the pairs' gaps
-    `[N]`, and the labels if there are any.
+    Features `[N, T, bands]` of anchor and positive of one segment pair of each held-out recording, drawn as in
+    training, the pairs' gaps `[N]`, and the labels if there are any.
     """
     pairs, gaps, labels = [], [], []
     for i, row in enumerate(rows):
         try:
             pair, (_, gap) = random_segments(
-                row[column], num_samples, np.random.default_rng(i), 2, extractor.sampling_rate, return_gaps=True
+                *(row[column], num_samples, np.random.default_rng(i), 2, extractor.sampling_rate, max_distance),
+                return_gaps=True,
             )
         except (AudioDecodingError, FileNotFoundError):
             continue
