@@ -43,6 +43,7 @@ from embedding_cache import data_key, encoder_key
 from plots import plot_accuracy_bars
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -91,6 +92,12 @@ class BenchmarkArguments:
     )
     seeds: int = field(default=1, metadata={"help": "Seeds of random weights and of training to average over."})
     epochs: int = field(default=20, metadata={"help": "Epochs of the modes supervised and fine-tuned; paper: 100."})
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "To choose by: so many folds of the training clips, a `group` in one of them. Reads no test clip."
+        },
+    )
     compare: str | None = field(
         default=None, metadata={"help": "The results.json of another run, whose columns to show beside."}
     )
@@ -101,6 +108,10 @@ class BenchmarkArguments:
         for name in ("seeds", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if self.folds is not None and (self.folds < 2 or set(TRAINED) & set(self.modes)):
+            raise ValueError(
+                f"--folds must be at least 2, and measures vectors only: leave {' and '.join(TRAINED)} out of --modes."
+            )
         if self.compare and not Path(self.compare).is_file():
             raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
 
@@ -335,17 +346,20 @@ class Cells:
             The data.
         epochs (`int`):
             Of the methods that are trained.
+        folds (`int`, *optional*):
+            If it is the training clips that are measured on.
     """
 
-    def __init__(self, folder: Path, splits: DatasetDict, epochs: int):
+    def __init__(self, folder: Path, splits: DatasetDict, epochs: int, folds: int | None = None):
         self.folder = folder
         self.sizes = {f"num_{name}": len(split) for name, split in splits.items()}
         self.clips = [data_key(split, find_audio_column(split)) for split in splits.values()]
-        self.epochs = epochs
+        self.epochs, self.folds = epochs, folds
 
     def path(self, method: Method) -> Path:
         settings = [VERSION, method.mode, method.encoder, self.clips, method.seed]
         settings += [self.epochs] if method.mode in TRAINED else []
+        settings += [self.folds] if self.folds else []
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         return self.folder / f"{method.mode}-seed{method.seed}-{key}.json"
 
@@ -382,20 +396,37 @@ def measure_training(method: Method, folder: Path, epochs: int, cache_dir: Path)
     return {"accuracy": 100 * results["accuracy"], "seconds": time.perf_counter() - started}
 
 
-def measure_vectors(methods: list[Method], splits: DatasetDict, name: str) -> dict[Method, dict[str, float]]:
+def split_folds(clips: Dataset, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Clips to train and to measure on, of each fold: classes even, and clips of one `group`, if known, together."""
+    groups = [str(group) for group in clips["group"]] if "group" in clips.column_names else range(len(clips))
+    folder = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    return list(folder.split(np.zeros(len(clips)), clips["label"], list(groups)))
+
+
+def measure_vectors(
+    methods: list[Method], splits: DatasetDict, name: str, folds: int | None = None
+) -> dict[Method, dict[str, float]]:
     """
-    Test accuracy in % of logistic regression and of nearest neighbours on each method's vectors, and the seconds that
-    embedding and fitting took.
+    Accuracy in % of logistic regression and of nearest neighbours on each method's vectors, on the test clips or over
+    the folds of the training clips, and the seconds that embedding and fitting took.
     """
     embedders = {method.encoder: method.embedder() for method in methods}  # those of one encoder are the same
-    embedded = {split: embed_clips(embedders, splits[split], name) for split in ("train", "test")}
+    embedded = {split: embed_clips(embedders, clips, name) for split, clips in splits.items()}
+    labels = {split: np.array(clips["label"]) for split, clips in splits.items()}
     measured = {}
     for encoder in embedders:
         started = time.perf_counter()
-        arguments = []
-        for split, (vectors, _) in embedded.items():
-            arguments += [vectors[encoder], splits[split]["label"]]
-        figures = {"logistic": linear_evaluation(*arguments), "knn": knn_evaluation(*arguments)}
+        vectors = {split: vectors[encoder] for split, (vectors, _) in embedded.items()}
+        if folds is None:
+            trials = [(vectors["train"], labels["train"], vectors["test"], labels["test"])]
+        else:
+            x, y = vectors["train"], labels["train"]
+            trials = [(x[fit], y[fit], x[held], y[held]) for fit, held in split_folds(splits["train"], folds)]
+        sizes = [len(trial[-1]) for trial in trials]
+        figures = {
+            figure: float(np.average([evaluate(*trial) for trial in trials], weights=sizes))
+            for figure, evaluate in (("logistic", linear_evaluation), ("knn", knn_evaluation))
+        }
         seconds = time.perf_counter() - started + sum(seconds[encoder] for _, seconds in embedded.values())
         measured[encoder] = figures | {"seconds": seconds}
     return {method: measured[method.encoder] for method in methods}
@@ -475,7 +506,12 @@ def write_results(
     shown = rows + papers + (read_earlier(args.compare, cells) if args.compare else [])
     tables = {figure: table for figure in FIGURES if any((table := to_table(shown, figure)).values())}
 
-    text = "Accuracy in %" + (", mean ± standard deviation over seeds" if args.seeds > 1 else "") + ".\n"
+    text = (
+        "Accuracy in %"
+        + (f" over {args.folds} folds of the training clips" if args.folds else "")
+        + (", mean ± standard deviation over seeds" if args.seeds > 1 else "")
+        + ".\n"
+    )
     for figure, table in tables.items():
         text += f"\n{FIGURES[figure]}:\n\n{format_table(table, to_table(shown, f'{figure}_std'))}\n"
     if failures:
@@ -522,12 +558,14 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]
 
     def measure(folder: Path) -> None:
         splits = load_task(folder)
-        cells = Cells(output_dir / "cells" / folder.name, splits, args.epochs)
+        if args.folds:
+            splits = DatasetDict(train=splits["train"])
+        cells = Cells(output_dir / "cells" / folder.name, splits, args.epochs, args.folds)
         missing = [method for method in methods if cells.read(method) is None]
         figures: dict[Method, dict[str, float]] = {method: {"seconds": 0.0} for method in missing}
 
         def embed(embedded: list[Method]) -> None:
-            for method, measured in measure_vectors(embedded, splits, folder.name).items():
+            for method, measured in measure_vectors(embedded, splits, folder.name, args.folds).items():
                 figures[method] |= measured
 
         def train(method: Method) -> None:
@@ -541,7 +579,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]
             missing = [method for method in missing if method.mode in TRAINED]
         for method in missing:
             what = f"{folder.name}: {method.name}, seed {method.seed}"
-            if method.checkpoint is None or attempt(what, train, method):
+            if method.checkpoint is None or args.folds or attempt(what, train, method):
                 cells.write(method, figures[method])
         found = [cell for method in methods if (cell := cells.read(method)) is not None]
         measured.extend(found)

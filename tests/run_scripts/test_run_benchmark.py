@@ -11,7 +11,7 @@ import run_benchmark
 import run_classification
 import torch
 from conftest import write_tones
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from run_benchmark import (
     LOG_MEL,
     embed_all,
@@ -21,6 +21,7 @@ from run_benchmark import (
     knn_evaluation,
     linear_evaluation,
     log_mel_statistics,
+    split_folds,
 )
 
 from feature_extraction import COLAFeatureExtractor
@@ -96,12 +97,12 @@ def test_a_rerun_measures_only_what_is_missing(
     command = arguments(tasks, tmp_path, "--tasks", "easy", "three", "--checkpoints", str(pretrained))
     measure, measured = run_benchmark.measure_vectors, []
 
-    def interrupted(methods: list, splits: DatasetDict, name: str) -> dict:
+    def interrupted(methods: list, splits: DatasetDict, name: str, folds: None) -> dict:
         if name == "three":
             raise KeyboardInterrupt
         return measure(methods, splits, name)
 
-    def counted(methods: list, splits: DatasetDict, name: str) -> dict:
+    def counted(methods: list, splits: DatasetDict, name: str, folds: None) -> dict:
         measured.extend((name, method.mode) for method in methods)
         return measure(methods, splits, name)
 
@@ -133,6 +134,28 @@ def test_a_rerun_measures_only_what_is_missing(
     (changed / "easy" / "train" / "a" / "0.wav").unlink()
     run_benchmark.main(["--tasks_dir", str(changed), *command[2:]])
     assert ("easy", "frozen") in measured
+
+
+def test_folds_measure_on_training_clips_alone(tasks: Path, pretrained: Path, tmp_path: Path):
+    data = shutil.copytree(tasks / "three", tmp_path / "tasks" / "three")
+    for path in (data / "test").rglob("*.wav"):
+        path.write_bytes(b"")  # would be an error to read
+    more = ("--checkpoints", str(pretrained), "--folds", "4")
+    tables = run_benchmark.main(arguments(data.parent, tmp_path, *more))
+    assert list(tables) == ["logistic", "knn"]
+    assert list(tables["logistic"]["three"]) == [LOG_MEL, "compact, random", f"{pretrained.name}, frozen"]
+    assert tables["logistic"]["three"][LOG_MEL] > 90
+    assert "over 4 folds of the training clips" in (tmp_path / "results.md").read_text()
+
+
+def test_folds_keep_groups_together():
+    groups = [f"recording{i // 3}" for i in range(36)]
+    clips = Dataset.from_dict({"label": [i // 3 % 2 for i in range(36)], "group": groups})
+    folds = split_folds(clips, 3)
+    assert sorted(i for _, held in folds for i in held) == list(range(36))
+    for fit, held in folds:
+        assert not {groups[i] for i in fit} & {groups[i] for i in held}
+        assert sum(clips["label"][int(i)] for i in held) == 6
 
 
 def test_trained_modes_are_columns_too(tasks: Path, pretrained: Path, tmp_path: Path):
@@ -171,6 +194,8 @@ def test_what_cannot_be_measured_is_left_out_and_told(tasks: Path, tones: Path, 
         (("--modes", "linear"), "--modes must be some of log-mel"),
         (("--seeds", "0"), "--seeds must be at least 1"),
         (("--modes", "frozen"), "need checkpoints"),
+        (("--folds", "1"), "--folds must be at least 2"),
+        (("--folds", "3", "--modes", "supervised"), "leave supervised and fine-tuned out"),
         (("--checkpoints", "a/cola", "b/cola"), "of one name"),
         (("--compare", "nowhere.json"), "nowhere.json: there is no such file"),
     ],
