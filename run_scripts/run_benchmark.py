@@ -410,13 +410,14 @@ def measure_vectors(
     Accuracy in % of logistic regression and of nearest neighbours on each method's vectors, on the test clips or over
     the folds of the training clips, and the seconds that embedding and fitting took.
     """
-    embedders = {method.encoder: method.embedder() for method in methods}  # those of one encoder are the same
+    first = {method.encoder: method for method in reversed(methods)}  # the vectors of one encoder are the same
+    embedders = {f"{method.name}, seed {method.seed}": method.embedder() for method in first.values()}
     embedded = {split: embed_clips(embedders, clips, name) for split, clips in splits.items()}
     labels = {split: np.array(clips["label"]) for split, clips in splits.items()}
     measured = {}
-    for encoder in embedders:
+    for encoder, column in zip(first, embedders):
         started = time.perf_counter()
-        vectors = {split: vectors[encoder] for split, (vectors, _) in embedded.items()}
+        vectors = {split: vectors[column] for split, (vectors, _) in embedded.items()}
         if folds is None:
             trials = [(vectors["train"], labels["train"], vectors["test"], labels["test"])]
         else:
@@ -427,7 +428,7 @@ def measure_vectors(
             figure: float(np.average([evaluate(*trial) for trial in trials], weights=sizes))
             for figure, evaluate in (("logistic", linear_evaluation), ("knn", knn_evaluation))
         }
-        seconds = time.perf_counter() - started + sum(seconds[encoder] for _, seconds in embedded.values())
+        seconds = time.perf_counter() - started + sum(seconds[column] for _, seconds in embedded.values())
         measured[encoder] = figures | {"seconds": seconds}
     return {method: measured[method.encoder] for method in methods}
 

@@ -1,0 +1,1 @@
+../../feature_extraction/feature_extraction_cola.py

@@ -1,0 +1,74 @@
+"""The checkpoint that is in the repository."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from run_benchmark import embed_all, encoder_embedder
+from synthesize_audio import FAMILIES, synthesize_clip
+
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAConfig, COLAForAudioClassification, COLAForPreTraining, COLAModel
+
+
+CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
+HALVES = (slice(0, 16000), slice(16000, 32000))
+
+
+@pytest.fixture(scope="module")
+def model() -> COLAModel:
+    return COLAModel.from_pretrained(CHECKPOINT)
+
+
+def test_is_small_and_whole(model: COLAModel):
+    assert sum(path.stat().st_size for path in CHECKPOINT.iterdir()) < 15 * 2**20
+    _, info = COLAModel.from_pretrained(CHECKPOINT, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert model.config.hidden_size == 1536 and not model.training
+
+
+@pytest.mark.parametrize("cls", [COLAForAudioClassification, COLAForPreTraining])
+def test_is_a_start_for_training(model: COLAModel, cls: type):
+    encoder = cls.from_pretrained(CHECKPOINT).cola.state_dict()
+    assert all(torch.equal(encoder[name], value) for name, value in model.state_dict().items())
+
+
+def test_loads_where_the_project_is_not_installed(model: COLAModel, tmp_path: Path):
+    code = f"""
+import sys
+sys.modules["modeling_cola"] = sys.modules["feature_extraction"] = None  # importing them is an ImportError
+import numpy
+from transformers import AutoFeatureExtractor, AutoModel
+extractor = AutoFeatureExtractor.from_pretrained({str(CHECKPOINT)!r}, trust_remote_code=True)
+model = AutoModel.from_pretrained({str(CHECKPOINT)!r}, trust_remote_code=True)
+waveform = numpy.random.default_rng(0).standard_normal(40000)
+inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
+numpy.save("embedding.npy", model(**inputs).pooler_output.detach().numpy())
+"""
+    environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    waveform = np.random.default_rng(0).standard_normal(40000)
+    inputs = COLAFeatureExtractor.from_pretrained(CHECKPOINT)(waveform, sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**inputs).pooler_output.numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "embedding.npy"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_matches_the_halves_of_recordings_better_than_random_weights(model: COLAModel):
+    clips = [synthesize_clip(family, i, duration=2.0) for family in FAMILIES for i in range(8)]
+
+    def accuracy(model: COLAModel) -> float:
+        embed = encoder_embedder(model, COLAFeatureExtractor.from_pretrained(CHECKPOINT))
+        halves = np.stack([embed_all(embed, [clip[half] for clip in clips], "halves") for half in HALVES])
+        halves = (halves - halves.mean((0, 1))) / halves.std((0, 1)).clip(1e-6)
+        first, second = halves / np.linalg.norm(halves, axis=-1, keepdims=True)
+        return float(((first @ second.T).argmax(1) == np.arange(len(clips))).mean())
+
+    torch.manual_seed(0)
+    untrained = COLAModel(COLAConfig.from_pretrained(CHECKPOINT))
+    assert accuracy(model) > max(0.85, accuracy(untrained) + 0.1)
