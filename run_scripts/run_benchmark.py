@@ -275,11 +275,23 @@ def load_encoder(checkpoint: str, seed: int | None = None) -> tuple[COLAModel, C
     return COLAModel(COLAConfig.from_pretrained(checkpoint)), extractor
 
 
+def name_kind(checkpoint: str) -> str:
+    """The checkpoint's kind of encoder, whose random weights are one column whatever was trained from them."""
+    config = COLAConfig.from_pretrained(checkpoint)
+    usual = COLAConfig(encoder=config.encoder)
+    own = [
+        f"{name} {getattr(config, name)}"
+        for name in ("encoder_stride", "pooling", "compact_channels")
+        if getattr(config, name) != getattr(usual, name)
+    ]
+    return config.encoder + (f" ({', '.join(own)})" if own else "")
+
+
 def load_encoders(checkpoints: list[str], seed: int) -> dict[str, Embedder]:
     """For each checkpoint its encoder with random weights, once for each kind of encoder, and the encoder itself."""
     embedders = {}
     for checkpoint in checkpoints:
-        random_name = f"{COLAConfig.from_pretrained(checkpoint).encoder}, random"
+        random_name = f"{name_kind(checkpoint)}, random"
         if random_name not in embedders:
             embedders[random_name] = encoder_embedder(*load_encoder(checkpoint, seed))
         embedders[Path(checkpoint).name] = encoder_embedder(*load_encoder(checkpoint))
@@ -325,7 +337,7 @@ def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> li
         for checkpoint, name in zip(checkpoints, names):
             for seed in range(num_seeds):
                 method = Method(name, mode, seed, checkpoint)
-                kind = COLAConfig.from_pretrained(checkpoint).encoder if method.is_random else name
+                kind = name_kind(checkpoint) if method.is_random else name
                 if (f"{kind}, {mode}", seed) in methods:
                     continue  # random weights do not depend on the checkpoint
                 encoder = encoder_key(*load_encoder(checkpoint, seed if method.is_random else None))

@@ -20,12 +20,13 @@ from run_benchmark import (
     format_table,
     knn_evaluation,
     linear_evaluation,
+    list_methods,
     log_mel_statistics,
     split_folds,
 )
 
 from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAModel
+from modeling_cola import COLAConfig, COLAModel
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,17 @@ def test_a_rerun_measures_only_what_is_missing(
     (changed / "easy" / "train" / "a" / "0.wav").unlink()
     run_benchmark.main(["--tasks_dir", str(changed), *command[2:]])
     assert ("easy", "frozen") in measured
+
+
+def test_each_kind_of_encoder_has_random_weights_of_its_own(pretrained: Path, tmp_path: Path):
+    for name, pooling in (("a", "statistics"), ("b", "statistics"), ("c", "mean")):
+        COLAModel(COLAConfig(encoder="compact", pooling=pooling)).save_pretrained(tmp_path / name)
+        COLAFeatureExtractor().save_pretrained(tmp_path / name)
+    checkpoints = [str(pretrained), *(str(tmp_path / name) for name in "abc")]
+    methods = list_methods(checkpoints, ["random"], 1)
+    kinds = ["compact", "compact (pooling statistics)", "compact (pooling mean)"]
+    assert [method.name for method in methods] == [f"{kind}, random" for kind in kinds]
+    assert len({method.encoder for method in methods}) == 3
 
 
 def test_folds_measure_on_training_clips_alone(tasks: Path, pretrained: Path, tmp_path: Path):
