@@ -1,16 +1,20 @@
-# `make quickstart`, `make test`: both build the environment first. PYTHON is any Python from 3.10 on.
+# Every target builds the environment first. PYTHON is any Python from 3.10 on.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 SEED ?= 0
+TASKS ?=
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart test test-slow style quality precommit clean
+.PHONY: help install quickstart pretrain-best pretrain-paper test test-slow style quality precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
 	@echo "make quickstart DATA=folder     the same on your own audio"
+	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
+	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
+	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
 	@echo "make style | quality            format | check lint and format"
 
@@ -28,6 +32,16 @@ $(VENV)/.installed: setup.cfg constraints.txt
 
 quickstart: install
 	$(BIN)/python run_scripts/quickstart.py $(QUICKSTART_FLAGS)
+
+# The two runs of model_card.md. What was stopped goes on when the target is made again.
+pretrain-best: FLAGS := --recipe best --max_steps 600
+pretrain-paper: FLAGS := --recipe best --encoder efficientnet_b0 --pooling max --learning_rate 2e-3 --max_steps 1300
+pretrain-best pretrain-paper: install
+	@test -n "$(DATA)" || { echo "Say which audio: make $@ DATA=path/to/audio" >&2; exit 2; }
+	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(DATA)" --output_dir outputs/$@-seed$(SEED) \
+		--seed $(SEED) --resume $(FLAGS)
+	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
+		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
 test: install
 	$(BIN)/python -m pytest

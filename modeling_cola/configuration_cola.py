@@ -31,6 +31,10 @@ class COLAConfig(PreTrainedConfig):
             `{"bn_eps": 1e-3, "bn_momentum": 0.01}`, the authors' (TensorFlow's) BatchNorm; else `{}`.
         drop_path_rate (`float`, *optional*, defaults to 0.0):
             Stochastic depth of a timm encoder.
+        zero_init_residual (`bool`, *optional*, defaults to `False`):
+            Start with the residual blocks of a timm network of EfficientNet's family as the identity (the last
+            BatchNorm's gain of each is 0; Goyal et al. 2017, arXiv 1706.02677, section 5.1). A deep one then learns
+            from the first step on.
         encoder_stride (`int`, *optional*):
             A timm encoder ends with its last stage of at most this stride: 8 leaves a feature map of 12 frames and 8
             bands of a window of 96 frames and 64 bands. Defaults to all of the network.
@@ -88,6 +92,7 @@ class COLAConfig(PreTrainedConfig):
     encoder: str = "efficientnet_b0"
     encoder_kwargs: dict[str, Any] | None = None
     drop_path_rate: float | int = 0.0
+    zero_init_residual: bool = False
     encoder_stride: int | None = None
     pooling: Literal["max", "mean", "mean_max", "dense", "statistics"] | None = None
     hidden_size: int = 1280

@@ -136,6 +136,11 @@ def build_backbone(config: COLAConfig) -> nn.Module:
                 f"got {config.encoder_stride}."
             )
         network.prune_intermediate_layers([stages[-1]], prune_norm=True, prune_head=True)
+    if config.zero_init_residual:
+        for block in network.modules():
+            if getattr(block, "has_skip", False):
+                *_, last = (module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
+                nn.init.zeros_(last.weight)
     return network
 
 

@@ -105,6 +105,7 @@ RECIPES = {
         model={
             "encoder": "compact",
             "pooling": "statistics",
+            "zero_init_residual": True,  # of another encoder
             "projection_hidden_size": 1024,
             "similarity": "cosine",
             "temperature": 0.1,

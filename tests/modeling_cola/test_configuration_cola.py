@@ -27,6 +27,7 @@ CHANGED = {
     "encoder": "test_resnet",
     "encoder_kwargs": {"act_layer": "silu"},
     "drop_path_rate": 0.1,
+    "zero_init_residual": True,
     "encoder_stride": 16,
     "pooling": "mean",
     "hidden_size": 24,

@@ -530,6 +530,22 @@ def test_encoder_arguments_reach_timm():
     assert max(getattr(m, "drop_prob", 0.0) for m in model.modules()) > 0.2
 
 
+@pytest.mark.parametrize("encoder", ["efficientnet_b0", "mobilenetv4_conv_small"])
+def test_residual_blocks_can_start_as_the_identity(encoder):
+    def identities(zero: bool) -> list[bool]:
+        model = COLAModel(tiny_config(encoder, zero_init_residual=zero)).eval()
+        found = []
+        for block in model.encoder.backbone.modules():
+            if getattr(block, "has_skip", False):
+                block.register_forward_hook(lambda _, args, output: found.append(torch.equal(args[0], output)))
+        with torch.no_grad():
+            model(log_mel(1, 96))
+        return found
+
+    assert identities(True) and all(identities(True))
+    assert not any(identities(False))
+
+
 @classes
 def test_unknown_encoder_is_an_error_that_names_it(cls):
     with pytest.raises(ValueError, match="no_such_network"):
