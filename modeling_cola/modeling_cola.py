@@ -468,6 +468,8 @@ class COLAForPreTraining(COLAPreTrainedModel):
                 init.zeros_(module.num_batches_tracked)
         elif isinstance(module, COLABilinearSimilarity):
             init.normal_(module.weight, std=self.config.bilinear_init_std)
+            diagonal = self.config.bilinear_init_diagonal * torch.eye(len(module.weight)).to(module.weight)
+            init.copy_(module.weight, module.weight + diagonal)
 
     @can_return_tuple
     def forward(

@@ -105,7 +105,10 @@ RECIPES = {
         model={
             "encoder": "compact",
             "pooling": "statistics",
-            "zero_init_residual": True,  # of another encoder
+            # For another encoder or similarity, that neither starts slowly.
+            "zero_init_residual": True,
+            "bilinear_init_std": 1e-4,
+            "bilinear_init_diagonal": 0.05,
             "projection_hidden_size": 1024,
             "similarity": "cosine",
             "temperature": 0.1,

@@ -44,6 +44,7 @@ CHANGED = {
     "similarity": "cosine",
     "temperature": 0.5,
     "bilinear_init_std": 0.01,
+    "bilinear_init_diagonal": 0.1,
 }
 
 
@@ -149,6 +150,7 @@ def test_labels_round_trip(tmp_path):
         ("temperature", -0.2),
         ("bilinear_init_std", "small"),
         ("bilinear_init_std", -0.05),
+        ("bilinear_init_diagonal", "none"),
     ],
 )
 def test_bad_value_is_an_error_that_names_the_argument(name, value):

@@ -431,6 +431,19 @@ def test_pretraining_head_starts_as_in_keras():
     assert wide.similarity.weight.std().item() == pytest.approx(0.2, rel=0.02)
 
 
+def test_bilinear_similarity_can_start_as_a_dot_product(tmp_path):
+    config = tiny_config(bilinear_init_std=1e-4, bilinear_init_diagonal=0.05)
+    model = COLAForPreTraining(config)
+    z = torch.randn(5, config.projection_size)
+    torch.testing.assert_close(model.similarity(z, z), 0.05 * z @ z.T, atol=0.02, rtol=0.0)
+    with torch.no_grad():
+        model.similarity.weight.fill_(0.5)
+    model.save_pretrained(tmp_path)
+    assert (
+        COLAForPreTraining.from_pretrained(tmp_path).similarity.weight == 0.5
+    ).all()  # nothing is added to what is loaded
+
+
 # The encoder
 
 
