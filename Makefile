@@ -1,4 +1,4 @@
-# Every target builds the environment first. PYTHON is any Python from 3.10 on.
+# What needs the environment builds it first. PYTHON is any Python from 3.10 on.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -281,7 +281,7 @@ def name_kind(checkpoint: str) -> str:
     usual = COLAConfig(encoder=config.encoder)
     own = [
         f"{name} {getattr(config, name)}"
-        for name in ("encoder_stride", "pooling", "compact_channels")
+        for name in ("encoder_stride", "pooling", "compact_channels", "zero_init_residual")
         if getattr(config, name) != getattr(usual, name)
     ]
     return config.encoder + (f" ({', '.join(own)})" if own else "")

@@ -439,9 +439,8 @@ def test_bilinear_similarity_can_start_as_a_dot_product(tmp_path):
     with torch.no_grad():
         model.similarity.weight.fill_(0.5)
     model.save_pretrained(tmp_path)
-    assert (
-        COLAForPreTraining.from_pretrained(tmp_path).similarity.weight == 0.5
-    ).all()  # nothing is added to what is loaded
+    loaded = COLAForPreTraining.from_pretrained(tmp_path)
+    assert (loaded.similarity.weight == 0.5).all()  # nothing is added to what is loaded
 
 
 # The encoder

@@ -138,14 +138,23 @@ def test_a_rerun_measures_only_what_is_missing(
 
 
 def test_each_kind_of_encoder_has_random_weights_of_its_own(pretrained: Path, tmp_path: Path):
-    for name, pooling in (("a", "statistics"), ("b", "statistics"), ("c", "mean")):
-        COLAModel(COLAConfig(encoder="compact", pooling=pooling)).save_pretrained(tmp_path / name)
+    start = {"encoder": "mobilenetv4_conv_small", "pooling": "mean"}
+    configs = {
+        "a": COLAConfig(encoder="compact", pooling="statistics"),
+        "b": COLAConfig(encoder="compact", pooling="statistics"),
+        "c": COLAConfig(encoder="compact", pooling="mean"),
+        "d": COLAConfig(**start),
+        "e": COLAConfig(**start, zero_init_residual=True),
+    }
+    for name, config in configs.items():
+        COLAModel(config).save_pretrained(tmp_path / name)
         COLAFeatureExtractor().save_pretrained(tmp_path / name)
-    checkpoints = [str(pretrained), *(str(tmp_path / name) for name in "abc")]
+    checkpoints = [str(pretrained), *(str(tmp_path / name) for name in configs)]
     methods = list_methods(checkpoints, ["random"], 1)
     kinds = ["compact", "compact (pooling statistics)", "compact (pooling mean)"]
+    kinds += [f"mobilenetv4_conv_small (pooling mean{start})" for start in ("", ", zero_init_residual True")]
     assert [method.name for method in methods] == [f"{kind}, random" for kind in kinds]
-    assert len({method.encoder for method in methods}) == 3
+    assert len({method.encoder for method in methods}) == 5
 
 
 def test_folds_measure_on_training_clips_alone(tasks: Path, pretrained: Path, tmp_path: Path):
