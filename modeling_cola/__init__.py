@@ -9,6 +9,7 @@ from .modeling_cola import (
     COLAModelOutput,
     COLAPreTrainedModel,
     contrastive_loss,
+    decorrelation_loss,
 )
 
 
@@ -32,4 +33,5 @@ __all__ = [
     "COLAModelOutput",
     "COLAPreTrainedModel",
     "contrastive_loss",
+    "decorrelation_loss",
 ]

@@ -76,6 +76,9 @@ class COLAConfig(PreTrainedConfig):
         bilinear_init_diagonal (`float`, *optional*, defaults to 0.0):
             Added to W's diagonal at the start. With little else in W the bilinear similarity begins as a dot product,
             which knows at once that like is like: training then starts several times as fast.
+        decorrelation_weight (`float`, *optional*, defaults to 0.0):
+            Weight of [`decorrelation_loss`] beside the contrastive loss, which alone lets the h of a deep encoder
+            collapse to a few directions.
 
     Raises:
         `huggingface_hub.errors.StrictDataclassError`: if a value is of the wrong type or out of its range; the message
@@ -113,6 +116,7 @@ class COLAConfig(PreTrainedConfig):
     temperature: float | int = 0.2
     bilinear_init_std: float | int = 0.05
     bilinear_init_diagonal: float | int = 0.0
+    decorrelation_weight: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.pooling is None:
@@ -138,6 +142,8 @@ class COLAConfig(PreTrainedConfig):
         for name in ("temperature", "bilinear_init_std"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
+        if self.decorrelation_weight < 0:
+            raise ValueError(f"`decorrelation_weight` must be at least 0, got {self.decorrelation_weight}.")
         if self.encoder == "compact" and self.encoder_stride not in (None, 8):
             raise ValueError(f"`encoder_stride` of the compact encoder is 8, got {self.encoder_stride}.")
         if self.encoder == "compact" and min(self.window_size, self.num_mel_bins) < 8:

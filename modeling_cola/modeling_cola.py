@@ -53,6 +53,7 @@ class COLAForPreTrainingOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`):
             Cross-entropy of each anchor's own positive among all the positives (paper, equation 1). With several
             processes the mean over them is that of the whole batch: it is weighted by the size of the process's own.
+            With `config.decorrelation_weight` also [`decorrelation_loss`] of the process's own segments.
         logits (`torch.FloatTensor` of shape `(batch_size, global_batch_size)`):
             Similarity of each anchor (row) to each positive of every process (column).
         accuracy (`torch.FloatTensor` of shape `()`):
@@ -415,6 +416,25 @@ def contrastive_loss(logits: torch.Tensor, offset: int = 0) -> tuple[torch.Tenso
     return F.cross_entropy(logits.float(), labels), (logits.argmax(-1) == labels).float().mean()
 
 
+def decorrelation_loss(embeddings: torch.Tensor) -> torch.Tensor:
+    """
+    How much the numbers of h say the same: the squared correlations of each with all others over the batch, mean over
+    the numbers. (VICReg's covariance term, Bardes et al. 2021, arXiv 2105.04906, equation 4, with correlations in
+    place of covariances, as in Barlow Twins, Zbontar et al. 2021, arXiv 2103.03230.)
+
+    Args:
+        embeddings (`torch.Tensor` of shape `(batch_size, hidden_size)`):
+            h of anchors and positives. Independent numbers give about `hidden_size / batch_size`, equal ones
+            `hidden_size - 1`.
+    """
+    embeddings = embeddings.float()
+    centred = embeddings - embeddings.mean(0)
+    # A number that hardly varies correlates with nothing.
+    units = centred / (centred.square().mean(0) + 1e-4).sqrt()
+    correlations = units.T @ units / len(units)
+    return (correlations.square().sum() - correlations.diagonal().square().sum()) / len(correlations)
+
+
 def gather_positives(positives: torch.Tensor) -> tuple[torch.Tensor, int, float]:
     """
     The positives `[N, D]` of every process, with their gradients; how many are from the processes before this one; and
@@ -506,8 +526,11 @@ class COLAForPreTraining(COLAPreTrainedModel):
         all_positives, offset, share = gather_positives(positives)
         logits = self.similarity(anchors, all_positives)
         loss, accuracy = contrastive_loss(logits, offset)
+        loss = share * loss
+        if self.config.decorrelation_weight:
+            loss = loss + self.config.decorrelation_weight * decorrelation_loss(outputs.pooler_output)
         return COLAForPreTrainingOutput(
-            loss=share * loss,
+            loss=loss,
             logits=logits,
             accuracy=share * accuracy,
             anchor_embeds=anchors,
@@ -599,4 +622,5 @@ __all__ = [
     "COLAModelOutput",
     "COLAPreTrainedModel",
     "contrastive_loss",
+    "decorrelation_loss",
 ]

@@ -137,6 +137,9 @@ class ModelArguments:
     )
     similarity: str | None = field(default=None, metadata={"help": "'bilinear' (the paper's) or 'cosine'."})
     temperature: float | None = field(default=None, metadata={"help": "Of the cosine similarity. Paper: 0.2."})
+    decorrelation_weight: float | None = field(
+        default=None, metadata={"help": "Of the penalty on correlated numbers of h: 0.01 helps deep encoders."}
+    )
     drop_path_rate: float | None = field(default=None, metadata={"help": "Stochastic depth of a timm encoder."})
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A checkpoint to start from, in place of random weights."}

@@ -45,6 +45,7 @@ CHANGED = {
     "temperature": 0.5,
     "bilinear_init_std": 0.01,
     "bilinear_init_diagonal": 0.1,
+    "decorrelation_weight": 0.05,
 }
 
 
@@ -151,6 +152,7 @@ def test_labels_round_trip(tmp_path):
         ("bilinear_init_std", "small"),
         ("bilinear_init_std", -0.05),
         ("bilinear_init_diagonal", "none"),
+        ("decorrelation_weight", -0.1),
     ],
 )
 def test_bad_value_is_an_error_that_names_the_argument(name, value):

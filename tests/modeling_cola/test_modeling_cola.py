@@ -26,6 +26,7 @@ from modeling_cola.modeling_cola import (
     COLACompactEncoder,
     COLACosineSimilarity,
     contrastive_loss,
+    decorrelation_loss,
 )
 
 
@@ -1057,6 +1058,47 @@ def test_gradients_of_the_objective():
         eps=1e-2,
         atol=5e-3,
     )
+
+
+def test_decorrelation_loss_is_the_mean_square_of_correlations():
+    h = torch.randn(40, 6) @ torch.randn(6, 6) + 3
+    correlations = np.corrcoef(h.double().numpy(), rowvar=False)
+    expected = sum(correlations[i, j] ** 2 for i in range(6) for j in range(6) if i != j) / 6
+    assert decorrelation_loss(h).item() == pytest.approx(expected, rel=1e-3)
+    assert decorrelation_loss(100 * h).item() == pytest.approx(expected, rel=1e-3)
+    same = torch.randn(40, 1).expand(-1, 6)
+    assert decorrelation_loss(same).item() == pytest.approx(5, rel=1e-3)
+    constant = torch.ones(40, 6, requires_grad=True)
+    decorrelation_loss(constant).backward()
+    assert decorrelation_loss(constant) == 0 and constant.grad.isfinite().all()
+
+
+def test_decorrelation_is_added_to_the_contrastive_loss():
+    inputs = batch_for(COLAForPreTraining, 5, 96)
+    with torch.no_grad():
+        plain = build(COLAForPreTraining)
+        model = COLAForPreTraining(tiny_config(decorrelation_weight=0.5)).eval()
+        model.load_state_dict(plain.state_dict())
+        outputs = model(**inputs)
+        h = model.cola(torch.cat([inputs["input_values"], inputs["positive_values"]])).pooler_output
+    torch.testing.assert_close(outputs.logits, plain(**inputs).logits)
+    assert outputs.loss.item() == pytest.approx((plain(**inputs).loss + 0.5 * decorrelation_loss(h)).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_decorrelation_spreads_h_over_more_directions(encoder):
+    anchors, left = log_mel(12, 96), []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        model = COLAForPreTraining(tiny_config(encoder, decorrelation_weight=weight, pooling="max")).train()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+        for _ in range(15):
+            model(anchors, anchors + 0.1).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            left.append(decorrelation_loss(model.cola(anchors).pooler_output).item())
+    assert left[1] < 0.8 * left[0]
 
 
 @pytest.mark.parametrize("similarity", ["bilinear", "cosine"])
