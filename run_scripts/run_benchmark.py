@@ -279,11 +279,9 @@ def name_kind(checkpoint: str) -> str:
     """The checkpoint's kind of encoder, whose random weights are one column whatever was trained from them."""
     config = COLAConfig.from_pretrained(checkpoint)
     usual = COLAConfig(encoder=config.encoder)
-    own = [
-        f"{name} {getattr(config, name)}"
-        for name in ("encoder_stride", "pooling", "compact_channels", "zero_init_residual")
-        if getattr(config, name) != getattr(usual, name)
-    ]
+    # The compact encoder has no residual blocks, whatever its configuration says of them.
+    names = ["encoder_stride", "pooling", "compact_channels" if config.encoder == "compact" else "zero_init_residual"]
+    own = [f"{name} {getattr(config, name)}" for name in names if getattr(config, name) != getattr(usual, name)]
     return config.encoder + (f" ({', '.join(own)})" if own else "")
 
 
