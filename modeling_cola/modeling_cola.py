@@ -418,9 +418,9 @@ def contrastive_loss(logits: torch.Tensor, offset: int = 0) -> tuple[torch.Tenso
 
 def decorrelation_loss(embeddings: torch.Tensor) -> torch.Tensor:
     """
-    How much the numbers of h say the same: the squared correlations of each with all others over the batch, mean over
-    the numbers. (VICReg's covariance term, Bardes et al. 2021, arXiv 2105.04906, equation 4, with correlations in
-    place of covariances, as in Barlow Twins, Zbontar et al. 2021, arXiv 2103.03230.)
+    How much the numbers of h say the same: the sum of each one's squared correlations with all others over the batch,
+    and the mean of these sums. (VICReg's covariance term, Bardes et al. 2021, arXiv 2105.04906, equation 4, with
+    correlations in place of covariances, as in Barlow Twins, Zbontar et al. 2021, arXiv 2103.03230.)
 
     Args:
         embeddings (`torch.Tensor` of shape `(batch_size, hidden_size)`):
