@@ -484,10 +484,13 @@ def build_model(
 ) -> tuple[COLAPreTrainedModel, COLAFeatureExtractor]:
     """
     Raises:
-        `ValueError`: if the arguments describe a model beside a checkpoint.
+        `ValueError`: if the arguments describe a model beside a checkpoint, or a loss that the objective does not have.
     """
     given = {name: value for name, value in asdict(model_args).items() if value is not None}
     checkpoint = given.pop("model_name_or_path", None)
+    contrastive = [name for name in given if name in ("similarity", "temperature", "decorrelation_weight")]
+    if contrastive and objective is not COLAForPreTraining:
+        raise ValueError(f"--{', --'.join(contrastive)}: only of --objective contrastive.")
     if checkpoint is None:
         return objective(COLAConfig(**recipe.model | given)), COLAFeatureExtractor()
     if given:

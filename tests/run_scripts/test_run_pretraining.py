@@ -194,7 +194,11 @@ def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path
     [
         (("--recipe", "secret"), "--recipe must be one of"),
         (("--objective", "secret"), "--objective must be one of contrastive, triplet, temporal_gap, audio2vec_cbow"),
-        (("--model_name_or_path", "cola-mine"), "cola-mine has a model of its own: leave out --encoder, --similarity"),
+        (("--model_name_or_path", "cola-mine"), "cola-mine has a model of its own: leave out --encoder"),
+        (
+            ("--objective", "triplet", "--temperature", "0.1", "--decorrelation_weight", "0.02"),
+            "--temperature, --decorrelation_weight: only of --objective contrastive",
+        ),
         (("--max_steps", "0"), "--max_steps must be at least 1"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
         (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
