@@ -484,7 +484,7 @@ def build_model(
 ) -> tuple[COLAPreTrainedModel, COLAFeatureExtractor]:
     """
     Raises:
-        `ValueError`: if the arguments describe a model beside a checkpoint, or a loss that the objective does not have.
+        `ValueError`: if the arguments describe a model beside a checkpoint, or a loss other than the objective's.
     """
     given = {name: value for name, value in asdict(model_args).items() if value is not None}
     checkpoint = given.pop("model_name_or_path", None)
