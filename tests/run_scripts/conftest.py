@@ -34,9 +34,10 @@ def pretrained(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pretraining_arguments(data: Path, output_dir: Path, *more: str) -> list[str]:
+    similarity = () if "--objective" in more else ("--similarity", "cosine")
     return [
         *("--dataset_name", str(data), "--output_dir", str(output_dir), "--encoder", "compact"),
-        *("--recipe", "best", "--per_device_train_batch_size", "8", "--max_steps", "4"),
+        *(*similarity, "--recipe", "modern", "--per_device_train_batch_size", "8", "--max_steps", "4"),
         *("--logging_steps", "1", "--eval_steps", "2", "--save_steps", "2", "--dataloader_num_workers", "0"),
         *more,
     ]

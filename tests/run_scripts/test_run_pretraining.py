@@ -194,7 +194,7 @@ def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path
     [
         (("--recipe", "secret"), "--recipe must be one of"),
         (("--objective", "secret"), "--objective must be one of contrastive, triplet, temporal_gap, audio2vec_cbow"),
-        (("--model_name_or_path", "cola-mine"), "cola-mine has a model of its own: leave out --encoder"),
+        (("--model_name_or_path", "cola-mine"), "cola-mine has a model of its own: leave out --encoder, --similarity"),
         (
             ("--objective", "triplet", "--temperature", "0.1", "--decorrelation_weight", "0.02"),
             "--temperature, --decorrelation_weight: only of --objective contrastive",
