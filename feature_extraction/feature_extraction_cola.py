@@ -53,6 +53,9 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         target_rms (`float`, *optional*, defaults to 0.008):
             Root mean square after normalisation. A segment of 15,600 samples then has an L2 norm of 1, the authors'
             normalisation, and a clip of another length the same level.
+
+    Raises:
+        `ValueError`: for a `padding_side` that is not `"right"`: a clip starts with its first frame.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -76,6 +79,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         if padding_value is None:
             padding_value = math.log(mel_floor)
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        if self.padding_side != "right":
+            raise ValueError(f"padding_side is {self.padding_side!r}: clips are padded on the right; leave it out.")
         self.win_length = win_length
         self.hop_length = hop_length
         self.n_fft = n_fft

@@ -359,6 +359,11 @@ def test_pad_to_multiple_of(extractor):
     assert (batch["input_values"][0, 123:] == extractor.padding_value).all()
 
 
+def test_padding_on_the_left_is_refused():
+    with pytest.raises(ValueError, match="padding_side is 'left'.* on the right"):
+        COLAFeatureExtractor(padding_side="left")
+
+
 def test_no_padding(extractor):
     clips = [noise(400), noise(20000)]
     batch = extractor(clips, sampling_rate=RATE, padding=False)
