@@ -437,7 +437,9 @@ def write_model_card(output_dir: Path, arguments: dict[str, Any], recipe: Recipe
     for entry in progress.history:
         final |= entry
     rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in final.items())
-    settings = "\n".join(f"| {key} | {value} |" for key, value in (arguments | asdict(recipe)).items())
+    # Where an argument took the place of the recipe's value, the argument; the model's are among the arguments.
+    in_force = {key: value for key, value in asdict(recipe).items() if key != "model"} | arguments
+    settings = "\n".join(f"| {key} | {value} |" for key, value in in_force.items())
     source, tags, note = "by COLA", "audio, cola, contrastive-learning", ""
     if arguments["objective"] != "contrastive":
         source, tags = f"by the objective `{arguments['objective']}`, which COLA is compared with", "audio, cola"

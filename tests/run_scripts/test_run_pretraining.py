@@ -46,6 +46,14 @@ def test_leaves_a_loadable_model_plots_and_a_card(pretrained: Path):
     }
 
 
+def test_the_card_says_what_was_in_force(tones: Path, tmp_path: Path):
+    arguments = ("--recipe", "best", "--pooling", "max", "--learning_rate", "0.004", "--max_steps", "1")
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, *arguments))
+    card = (tmp_path / "README.md").read_text()
+    assert "| learning_rate | 0.004 |" in card and "| pooling | max |" in card and "| equalizer_std | 0.5 |" in card
+    assert "statistics" not in card
+
+
 def test_records_loss_accuracy_speed_and_validation(pretrained: Path):
     entries = history(pretrained)
     assert list(entries) == [1, 2, 3, 4]
