@@ -36,7 +36,7 @@ quickstart: install
 # The two runs of model_card.md. What was stopped goes on when the target is made again.
 pretrain-best: FLAGS := --recipe best --max_steps 600
 pretrain-paper: FLAGS := --recipe best --encoder efficientnet_b0 --pooling max --learning_rate 4e-3 --decorrelation_weight 0.02 \
-	--max_steps 3500
+	--max_steps 3000
 pretrain-best pretrain-paper: install
 	@test -n "$(DATA)" || { echo "Say which audio: make $@ DATA=path/to/audio" >&2; exit 2; }
 	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(DATA)" --output_dir outputs/$@-seed$(SEED) \
