@@ -432,13 +432,16 @@ def write_pictures(
     )
 
 
-def write_model_card(output_dir: Path, arguments: dict[str, Any], recipe: Recipe, progress: Progress) -> None:
+def write_model_card(
+    output_dir: Path, arguments: dict[str, Any], recipe: Recipe, config: COLAConfig, progress: Progress
+) -> None:
     final = {}
     for entry in progress.history:
         final |= entry
     rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in final.items())
-    # Where an argument took the place of the recipe's value, the argument; the model's are among the arguments.
-    in_force = {key: value for key, value in asdict(recipe).items() if key != "model"} | arguments
+    # What was in force: an argument or a checkpoint may have taken the place of the recipe's value.
+    in_force = asdict(recipe)
+    in_force |= {name: getattr(config, name) for name in in_force.pop("model")} | arguments
     settings = "\n".join(f"| {key} | {value} |" for key, value in in_force.items())
     source, tags, note = "by COLA", "audio, cola, contrastive-learning", ""
     if arguments["objective"] != "contrastive":
@@ -714,7 +717,7 @@ def main(argv: list[str] | None = None, dataset: DatasetDict | None = None) -> P
         (output_dir / "training_state.json").write_text(
             json.dumps({"arguments": arguments, "recipe": asdict(recipe), "history": progress.history}, indent=2)
         )
-        write_model_card(output_dir, arguments, recipe, progress)
+        write_model_card(output_dir, arguments, recipe, model.config, progress)
         chance = {"accuracy": 1 / batch_size}
         if is_contrastive:
             chance = {"loss": np.log(num_candidates), "accuracy": 1 / num_candidates}

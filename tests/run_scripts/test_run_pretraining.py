@@ -52,6 +52,7 @@ def test_the_card_says_what_was_in_force(tones: Path, tmp_path: Path):
     card = (tmp_path / "README.md").read_text()
     assert "| learning_rate | 0.004 |" in card and "| pooling | max |" in card and "| equalizer_std | 0.5 |" in card
     assert "statistics" not in card
+    assert "| projection_hidden_size | 1024 |" in card  # the recipe's, and no argument
 
 
 def test_records_loss_accuracy_speed_and_validation(pretrained: Path):
