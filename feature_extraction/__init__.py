@@ -1,18 +1,11 @@
 from transformers import AutoFeatureExtractor
 
 from .audio import SILENCE, AudioDecodingError, AudioFile, SilentAudioError, load_audio, open_audio
-from .downstream import TASKS, Task
+from .collator import ClipDecoder, COLADataCollator
 from .feature_extraction_cola import COLAFeatureExtractor
-from .labelled import ClipDecoder, COLADataCollator
+from .loading import find_audio_column, load_audio_dataset, undecoded
+from .segment_stream import SegmentPair, SegmentPairs, collate_segment_pairs
 from .segments import random_segments
-from .streaming import (
-    SegmentPair,
-    SegmentPairs,
-    collate_segment_pairs,
-    find_audio_column,
-    load_audio_dataset,
-    undecoded,
-)
 
 
 # The extractor is found by its own name: the two packages do not import each other, so there is no config to file it
@@ -21,7 +14,6 @@ AutoFeatureExtractor.register(COLAFeatureExtractor, COLAFeatureExtractor)
 COLAFeatureExtractor.register_for_auto_class()
 
 __all__ = [
-    "TASKS",
     "AudioDecodingError",
     "AudioFile",
     "COLADataCollator",
@@ -31,7 +23,6 @@ __all__ = [
     "SegmentPair",
     "SegmentPairs",
     "SilentAudioError",
-    "Task",
     "collate_segment_pairs",
     "find_audio_column",
     "load_audio",

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import prepare_audio
 import soundfile
 import torch
 from datasets import Audio, Dataset, IterableDataset
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor, SegmentPairs, collate_segment_pairs, load_audio_dataset
+from run_scripts import prepare_audio
 
 
 @dataclass

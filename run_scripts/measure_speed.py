@@ -14,10 +14,10 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from cpu import tune_cpu
 from transformers import HfArgumentParser
 
 from modeling_cola import COLAConfig, COLAForPreTraining
+from run_scripts.common.cpu import tune_cpu
 
 
 VARIANTS = {"plain": (), "channels_last": ("channels_last",), "channels_last and tune_cpu": ("channels_last", "tuned")}

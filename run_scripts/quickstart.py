@@ -11,15 +11,17 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import run_pretraining
-from cpu import tune_cpu
 from datasets import Dataset, DatasetDict
-from plots import plot_accuracy_bars
-from run_benchmark import LOG_MEL, evaluate_task, format_table, load_encoders, log_mel_statistics
-from synthesize_audio import write_corpus
 from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor, load_audio_dataset
+from run_scripts import run_pretraining
+from run_scripts.common.cpu import tune_cpu
+from run_scripts.common.plots import plot_accuracy_bars
+from run_scripts.common.synthetic_audio import write_corpus
+from run_scripts.evaluation.embedders import LOG_MEL, load_encoders, log_mel_statistics
+from run_scripts.evaluation.probes import evaluate_task
+from run_scripts.run_benchmark import format_table
 
 
 MIN_CLIPS = 20

@@ -28,56 +28,48 @@ import logging
 import os
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import run_classification
 import torch
-from cpu import tune_cpu
-from datasets import ClassLabel, Dataset, DatasetDict
-from embedding_cache import data_key, encoder_key
-from plots import plot_accuracy_bars
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from datasets import DatasetDict
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
-from transformers import HfArgumentParser, set_seed
+from transformers import HfArgumentParser
 
-from feature_extraction import (
-    TASKS,
-    COLAFeatureExtractor,
-    find_audio_column,
-    load_audio,
-    load_audio_dataset,
-    undecoded,
+from feature_extraction import COLAFeatureExtractor, find_audio_column
+from run_scripts import run_classification
+from run_scripts.common.cpu import tune_cpu
+from run_scripts.common.plots import plot_accuracy_bars
+from run_scripts.evaluation.embedders import (
+    LOG_MEL,
+    Embedder,
+    embed_clips,
+    encoder_embedder,
+    load_encoder,
+    log_mel_statistics,
+    name_kind,
 )
-from modeling_cola import COLAConfig, COLAModel
+from run_scripts.evaluation.embedding_cache import data_key, encoder_key
+from run_scripts.evaluation.labels import load_labelled
+from run_scripts.evaluation.probes import NEIGHBOURS, knn_evaluation, linear_evaluation, split_folds
+from run_scripts.paper_tasks import TASKS
 
 
 logger = logging.getLogger(__name__)
 
-LOG_MEL = "log-mel statistics"
-Embedder = Callable[[list[np.ndarray]], np.ndarray]
-
 MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the order of the columns
 TRAINED = ("supervised", "fine-tuned")
 FROZEN_EPOCHS = 100  # of a linear layer, which take seconds
-NEIGHBOURS = 5
 # What is measured of a method, and what the tables are called.
 FIGURES = {
     "accuracy": "Trained as in the paper, on random windows",
     "logistic": "Logistic regression on the vectors of whole clips",
     "knn": f"The same vectors by their {NEIGHBOURS} nearest neighbours",
 }
-CLIPS_AT_ONCE = 128  # decoded and in memory
 VERSION = 2  # goes up when the same settings give other figures
 
 
@@ -116,71 +108,6 @@ class BenchmarkArguments:
             raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
 
 
-def log_mel_statistics(extractor: COLAFeatureExtractor) -> Embedder:
-    """The baseline that needs no encoder: mean, standard deviation and maximum of each mel band over the clip."""
-
-    def embed(waveforms: list[np.ndarray]) -> np.ndarray:
-        features = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-        mask = features["attention_mask"][..., None]
-        values, count = features["input_values"], mask.sum(1)
-        mean = (values * mask).sum(1) / count
-        std = (((values - mean[:, None]) * mask).square().sum(1) / count).sqrt()
-        maximum = values.masked_fill(mask == 0, -torch.inf).amax(1)
-        return torch.cat([mean, std, maximum], dim=1).numpy()
-
-    return embed
-
-
-def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor) -> Embedder:
-    """h averaged over the clip's windows."""
-    device = model.device
-    model.eval()
-
-    @torch.inference_mode()
-    def embed(waveforms: list[np.ndarray]) -> np.ndarray:
-        features = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(device)
-        return model(**features).pooler_output.float().cpu().numpy()
-
-    return embed
-
-
-def read_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> list[np.ndarray]:
-    """Decodes all of a data set's clips."""
-    column = find_audio_column(dataset)
-    rows = undecoded(dataset.select_columns([column]), column)
-    return [load_audio(row[column], sampling_rate) for row in tqdm(rows, desc=description, leave=False)]
-
-
-def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, batch_size: int = 32) -> np.ndarray:
-    """Embeds clips in batches of similar length: `[N, D]`, in their order."""
-    order = np.argsort([len(waveform) for waveform in waveforms], kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    vectors = [
-        embed([waveforms[i] for i in batch]) for batch in tqdm(batches, desc=description, leave=False, unit="batch")
-    ]
-    return np.concatenate(vectors)[np.argsort(order)]
-
-
-def linear_evaluation(
-    train_vectors: np.ndarray, train_labels: Iterable[int], test_vectors: np.ndarray, test_labels: Iterable[int]
-) -> float:
-    """Test accuracy in % of logistic regression on standardised vectors."""
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what is not settled after 1,000 steps is good enough
-        classifier.fit(train_vectors, list(train_labels))
-    return 100 * classifier.score(test_vectors, list(test_labels))
-
-
-def knn_evaluation(
-    train_vectors: np.ndarray, train_labels: Iterable[int], test_vectors: np.ndarray, test_labels: Iterable[int]
-) -> float:
-    """Test accuracy in % of the vote of the nearest training vectors, by the cosine of standardised vectors."""
-    neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train_vectors)), metric="cosine")
-    classifier = make_pipeline(StandardScaler(), neighbours).fit(train_vectors, list(train_labels))
-    return 100 * classifier.score(test_vectors, list(test_labels))
-
-
 def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
     """
     Raises:
@@ -196,20 +123,6 @@ def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
     return [folder for folder in folders if names is None or folder.name in names]
 
 
-def load_labelled(name: str) -> DatasetDict:
-    """
-    The splits `train` and `test` of a labelled data set.
-
-    Raises:
-        `ValueError`: if one is missing or has no labels.
-    """
-    splits = load_audio_dataset(name)
-    for split in ("train", "test"):
-        if split not in splits or not isinstance(splits[split].features.get("label"), ClassLabel):
-            raise ValueError(f"{name} needs the splits train and test, each with a ClassLabel named 'label'.")
-    return DatasetDict({split: splits[split] for split in ("train", "test")})
-
-
 def is_papers(folder: Path) -> bool:
     """Whether the folder is called like a task of the paper and holds its data as published, not shards of our own."""
     return folder.name in TASKS and not any(folder.rglob("*.parquet"))
@@ -217,31 +130,6 @@ def is_papers(folder: Path) -> bool:
 
 def load_task(folder: Path) -> DatasetDict:
     return TASKS[folder.name].load(folder) if is_papers(folder) else load_labelled(str(folder))
-
-
-def embed_clips(
-    embedders: dict[str, Embedder], dataset: Dataset, name: str
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Each embedder's vectors `[N, D]` of all clips, which are decoded once, and the seconds that it took."""
-    sampling_rate = COLAFeatureExtractor().sampling_rate
-    vectors, seconds = {method: [] for method in embedders}, dict.fromkeys(embedders, 0.0)
-    for start in range(0, len(dataset), CLIPS_AT_ONCE):
-        chunk = dataset.select(range(start, min(start + CLIPS_AT_ONCE, len(dataset))))
-        waveforms = read_waveforms(chunk, sampling_rate, f"{name}: decoding")
-        for method, embed in embedders.items():
-            started = time.perf_counter()
-            vectors[method].append(embed_all(embed, waveforms, f"{name}: {method}"))
-            seconds[method] += time.perf_counter() - started
-    return {method: np.concatenate(parts) for method, parts in vectors.items()}, seconds
-
-
-def evaluate_task(train: Dataset, test: Dataset, embedders: dict[str, Embedder], name: str) -> dict[str, float]:
-    """Accuracy in % of each embedder, by linear evaluation."""
-    (train_vectors, _), (test_vectors, _) = (embed_clips(embedders, split, name) for split in (train, test))
-    return {
-        method: linear_evaluation(train_vectors[method], train["label"], test_vectors[method], test["label"])
-        for method in embedders
-    }
 
 
 def format_table(table: dict[str, dict[str, float]], deviations: dict[str, dict[str, float]] | None = None) -> str:
@@ -264,36 +152,6 @@ def format_table(table: dict[str, dict[str, float]], deviations: dict[str, dict[
     for task, row in rows.items():
         lines.append(f"| {task} | " + " | ".join(cell(task, method, row[method]) for method in methods) + " |")
     return "\n".join(lines)
-
-
-def load_encoder(checkpoint: str, seed: int | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
-    """The encoder of a checkpoint, or with a seed one of its kind with random weights."""
-    extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
-    if seed is None:
-        return COLAModel.from_pretrained(checkpoint), extractor
-    set_seed(seed)
-    return COLAModel(COLAConfig.from_pretrained(checkpoint)), extractor
-
-
-def name_kind(checkpoint: str) -> str:
-    """The checkpoint's kind of encoder, whose random weights are one column whatever was trained from them."""
-    config = COLAConfig.from_pretrained(checkpoint)
-    usual = COLAConfig(encoder=config.encoder)
-    # The compact encoder has no residual blocks, whatever its configuration says of them.
-    names = ["encoder_stride", "pooling", "compact_channels" if config.encoder == "compact" else "zero_init_residual"]
-    own = [f"{name} {getattr(config, name)}" for name in names if getattr(config, name) != getattr(usual, name)]
-    return config.encoder + (f" ({', '.join(own)})" if own else "")
-
-
-def load_encoders(checkpoints: list[str], seed: int) -> dict[str, Embedder]:
-    """For each checkpoint its encoder with random weights, once for each kind of encoder, and the encoder itself."""
-    embedders = {}
-    for checkpoint in checkpoints:
-        random_name = f"{name_kind(checkpoint)}, random"
-        if random_name not in embedders:
-            embedders[random_name] = encoder_embedder(*load_encoder(checkpoint, seed))
-        embedders[Path(checkpoint).name] = encoder_embedder(*load_encoder(checkpoint))
-    return embedders
 
 
 @dataclass(frozen=True)
@@ -404,13 +262,6 @@ def measure_training(method: Method, folder: Path, epochs: int, cache_dir: Path)
             ]
         )
     return {"accuracy": 100 * results["accuracy"], "seconds": time.perf_counter() - started}
-
-
-def split_folds(clips: Dataset, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Clips to train and to measure on, of each fold: classes even, and clips of one `group`, if known, together."""
-    groups = [str(group) for group in clips["group"]] if "group" in clips.column_names else range(len(clips))
-    folder = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    return list(folder.split(np.zeros(len(clips)), clips["label"], list(groups)))
 
 
 def measure_vectors(

@@ -22,20 +22,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from accelerate.utils import set_seed
-from augmentation import add_noise, mix_background, random_equalizer, spec_augment
-from checkpointing import (
-    Progress,
-    check_arguments,
-    find_checkpoints,
-    find_whole_checkpoint,
-    make_output_dir,
-    save_checkpoint,
-)
-from cpu import tune_cpu
 from datasets import DatasetDict, IterableDataset
-from objectives import OBJECTIVES
-from plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
-from run_benchmark import embed_all, encoder_embedder, linear_evaluation, load_labelled, read_waveforms
 from timm.layers import convert_sync_batchnorm
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -60,6 +47,21 @@ from modeling_cola import (
     COLAPreTrainedModel,
     contrastive_loss,
 )
+from run_scripts.common.cpu import tune_cpu
+from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
+from run_scripts.evaluation.embedders import embed_all, encoder_embedder, read_waveforms
+from run_scripts.evaluation.labels import load_labelled
+from run_scripts.evaluation.probes import linear_evaluation
+from run_scripts.pretraining.augmentation import add_noise, mix_background, random_equalizer, spec_augment
+from run_scripts.pretraining.checkpointing import (
+    Progress,
+    check_arguments,
+    find_checkpoints,
+    find_whole_checkpoint,
+    make_output_dir,
+    save_checkpoint,
+)
+from run_scripts.pretraining.objectives import OBJECTIVES
 
 
 logger = get_logger(__name__)

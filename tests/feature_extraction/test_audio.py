@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from audio_files import count_decoded
 
 from feature_extraction import AudioDecodingError, load_audio, open_audio
+from helpers import count_decoded
 
 
 RATE = 16000

@@ -5,9 +5,9 @@ import io
 import numpy as np
 import pytest
 import soundfile
-from audio_files import count_decoded
 
 from feature_extraction import AudioDecodingError, random_segments
+from helpers import count_decoded
 
 
 RATE = 16000

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run_benchmark import embed_all, encoder_embedder
-from synthesize_audio import FAMILIES, synthesize_clip
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification, COLAForPreTraining, COLAModel
+from run_scripts.common.synthetic_audio import FAMILIES, synthesize_clip
+from run_scripts.evaluation.embedders import embed_all, encoder_embedder
 
 
 CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"

@@ -16,13 +16,13 @@ from typing import Any
 
 import datasets
 import numpy as np
-import prepare_audio
 import pytest
 import soundfile
-from audio_files import AUDIOSET
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
 from feature_extraction import SegmentPairs, find_audio_column, load_audio, load_audio_dataset
+from helpers import AUDIOSET
+from run_scripts import prepare_audio
 
 
 ROOT = Path(__file__).parents[2]

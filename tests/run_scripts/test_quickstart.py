@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import quickstart
-from conftest import write_tones
+
+from helpers import write_tones
+from run_scripts import quickstart
 
 
 def test_labelled_folders_are_compared(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -7,26 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import run_benchmark
-import run_classification
 import torch
-from conftest import write_tones
 from datasets import Dataset, DatasetDict
-from run_benchmark import (
-    LOG_MEL,
-    embed_all,
-    encoder_embedder,
-    find_tasks,
-    format_table,
-    knn_evaluation,
-    linear_evaluation,
-    list_methods,
-    log_mel_statistics,
-    split_folds,
-)
 
 from feature_extraction import COLAFeatureExtractor
+from helpers import write_tones
 from modeling_cola import COLAConfig, COLAModel
+from run_scripts import run_benchmark, run_classification
+from run_scripts.evaluation.embedders import LOG_MEL, embed_all, encoder_embedder, log_mel_statistics
+from run_scripts.evaluation.probes import knn_evaluation, linear_evaluation, split_folds
+from run_scripts.run_benchmark import find_tasks, format_table, list_methods
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import embedding_cache
 import numpy as np
 import pytest
-import run_classification
 import soundfile
 import torch
-from conftest import write_tones
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
 from huggingface_hub import ModelCard
-from metrics import MultiLabelMetrics, average_precisions
-from run_classification import ModelArguments, build_model, encode_labels, split_dataset
 from transformers import pipeline, set_seed
 
 from feature_extraction import load_audio
+from helpers import write_tones
 from modeling_cola import COLAForAudioClassification, COLAModel
+from run_scripts import run_classification
+from run_scripts.evaluation import embedding_cache
+from run_scripts.evaluation.labels import encode_labels, split_dataset
+from run_scripts.evaluation.metrics import MultiLabelMetrics, average_precisions
+from run_scripts.run_classification import ModelArguments, build_model
 
 
 def arguments(data: Path, output_dir: Path, mode: str, checkpoint: Path | None = None, *more: str) -> list[str]:

@@ -8,14 +8,18 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-import run_pretraining
 import safetensors.torch
 import torch
-from checkpointing import Progress, find_checkpoints
-from conftest import pretraining_arguments
 from datasets import Audio, Dataset
-from objectives import OBJECTIVES
-from run_pretraining import (
+from transformers import AutoFeatureExtractor, AutoModel
+
+from feature_extraction import COLAFeatureExtractor
+from helpers import pretraining_arguments
+from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
+from run_scripts import run_pretraining
+from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
+from run_scripts.pretraining.objectives import OBJECTIVES
+from run_scripts.run_pretraining import (
     RECIPES,
     ModelArguments,
     build_model,
@@ -24,10 +28,6 @@ from run_pretraining import (
     warn_if_degenerate,
     write_pictures,
 )
-from transformers import AutoFeatureExtractor, AutoModel
-
-from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
 
 
 def history(folder: Path) -> dict[int, dict[str, float]]:

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import accelerate
 import pytest
-import run_pretraining
 import torch
-from checkpointing import find_checkpoints
-from conftest import pretraining_arguments
 from datasets import Audio, Dataset
 
+from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining
+from run_scripts import run_pretraining
+from run_scripts.pretraining.checkpointing import find_checkpoints
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXACT = ("loss", "accuracy", "learning_rate", "validation_loss")
 
 

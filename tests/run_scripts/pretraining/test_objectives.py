@@ -4,16 +4,16 @@ import math
 
 import pytest
 import torch
-from objectives import (
+from torch.nn import functional as F
+
+from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
+from run_scripts.pretraining.objectives import (
     OBJECTIVES,
     Audio2VecCBoWObjective,
     Audio2VecSkipGramObjective,
     Objective,
     triplet_loss,
 )
-from torch.nn import functional as F
-
-from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
 
 
 NAMES = [name for name in OBJECTIVES if name != "contrastive"]

@@ -3,17 +3,17 @@
 import os
 from pathlib import Path
 
-import embedding_cache
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import write_tones
 from datasets import Dataset
-from embedding_cache import Embeddings, cut_windows, data_key, embed_cached, encoder_key
 
 from feature_extraction import COLAFeatureExtractor, load_audio, load_audio_dataset
+from helpers import write_tones
 from modeling_cola import COLAConfig, COLAModel
+from run_scripts.evaluation import embedding_cache
+from run_scripts.evaluation.embedding_cache import Embeddings, cut_windows, data_key, embed_cached, encoder_key
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -459,22 +458,3 @@ def write_corpus(
     # Threads that the parent may have started (PyTorch's) do not survive a fork, so start the workers afresh.
     with ProcessPoolExecutor(num_processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(progress(pool.map(write, missing, chunksize=8)))
-
-
-@dataclass
-class SynthesisArguments:
-    output_dir: str = field(metadata={"help": "Folder of the corpus, one sub-folder per family."})
-    clips_per_family: int = field(default=60, metadata={"help": "Number of clips of each family."})
-    seed: int = field(default=0, metadata={"help": "Seed of the corpus."})
-
-
-def main() -> None:
-    # Imported here, as the worker processes import this module too and need none of it.
-    from transformers import HfArgumentParser
-
-    (args,) = HfArgumentParser(SynthesisArguments).parse_args_into_dataclasses()
-    write_corpus(args.output_dir, args.clips_per_family, args.seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ import soundfile
 from datasets import Audio, ClassLabel, DatasetDict
 
 from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor, load_audio
-from feature_extraction.downstream import COMMANDS, SILENCE, TASKS, UNKNOWN, WORDS_V1, WORDS_V2
+from run_scripts.paper_tasks.base import COMMANDS, SILENCE, TASKS, UNKNOWN, WORDS_V1, WORDS_V2
 
 
 RATE = 16000

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict
 
-from .audio import AUDIO_SUFFIXES
+from feature_extraction.audio import AUDIO_SUFFIXES
 
 
 logger = logging.getLogger(__name__)

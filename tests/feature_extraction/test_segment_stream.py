@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from audio_files import AUDIOSET
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, Value
 from torch.utils.data import DataLoader
 
 from feature_extraction import SegmentPair, SegmentPairs, collate_segment_pairs, find_audio_column, load_audio_dataset
+from helpers import AUDIOSET
 
 
 POOL = Path(__file__).parents[3] / "shared" / "data" / "pretrain"

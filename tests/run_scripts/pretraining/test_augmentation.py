@@ -1,22 +1,10 @@
-"""Metrics, augmentation and pictures."""
+"""Augmentation of the positives."""
 
-from pathlib import Path
-
-import matplotlib.image
 import numpy as np
-import plots
 import pytest
 import torch
-from augmentation import add_noise, mix_background, random_equalizer, spec_augment
-from metrics import ClassificationMetrics
 
-
-def test_metrics_work_offline_and_in_batches():
-    metric = ClassificationMetrics()
-    metric.add_batch(predictions=[0, 1], references=[0, 1])
-    metric.add_batch(predictions=[1, 1], references=[2, 1])
-    # F1 by class: 1, 2 * (2/3 * 1) / (2/3 + 1) = 0.8 and 0.
-    assert metric.compute() == pytest.approx({"accuracy": 0.75, "macro_f1": 0.6})
+from run_scripts.pretraining.augmentation import add_noise, mix_background, random_equalizer, spec_augment
 
 
 def test_noise_has_the_asked_level_and_leaves_padding_alone():
@@ -62,22 +50,3 @@ def test_equalizer_adds_one_smooth_response_to_all_frames_of_a_clip():
     assert response[:, 0].diff(dim=-1).abs().max() < 0.4  # no jumps
     assert (response[0, 0] - response[1, 0]).abs().max() > 0.1
     assert random_equalizer(values, 50.0, floor=-11.5).min() == pytest.approx(-11.5)
-
-
-def is_drawn(path: Path) -> bool:
-    return matplotlib.image.imread(path)[..., :3].std() > 0.02
-
-
-def test_pictures_are_drawn(tmp_path: Path):
-    rng = np.random.default_rng(0)
-    history = [{"step": s, "loss": 1 / s, "accuracy": 0.5, "validation_loss": 1.0} for s in (1, 2, 3)]
-    plots.plot_training_curves(history, tmp_path / "curves.png", {"loss": np.log(8), "accuracy": 1 / 8})
-    plots.plot_training_curves([{"step": s, "loss": 1 / s} for s in (1, 2, 3)], tmp_path / "loss.png", {})
-    plots.plot_similarity_matrix(rng.standard_normal((8, 8)), tmp_path / "similarity.png")
-    vectors = rng.standard_normal((20, 5))
-    plots.plot_embedding_map(vectors, tmp_path / "map.png", ["a", "b"] * 10, pairs=True, title="map")
-    plots.plot_embedding_map(vectors, tmp_path / "plain.png")
-    plots.plot_confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"], tmp_path / "confusion.png")
-    plots.plot_accuracy_bars({"task": {"A": 50.0, "B": 60.0}}, tmp_path / "bars.png")
-    drawn = {path.stem: is_drawn(path) for path in tmp_path.glob("*.png")}
-    assert len(drawn) == 7 and all(drawn.values()), drawn

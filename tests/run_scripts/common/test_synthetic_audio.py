@@ -1,10 +1,9 @@
-import sys
-
 import numpy as np
 import pytest
 import soundfile as sf
-import synthesize_audio
-from synthesize_audio import FAMILIES, SAMPLING_RATE, synthesize_clip, write_corpus
+
+from run_scripts.common import synthetic_audio
+from run_scripts.common.synthetic_audio import FAMILIES, SAMPLING_RATE, synthesize_clip, write_corpus
 
 
 def read_all(folder) -> dict[str, bytes]:
@@ -78,7 +77,7 @@ def test_existing_clips_are_kept(corpus, monkeypatch):
         return synthesize_clip(family, index, seed)
 
     (corpus / "rain" / "rain_0000.flac").unlink()
-    monkeypatch.setattr(synthesize_audio, "synthesize_clip", record_call)
+    monkeypatch.setattr(synthetic_audio, "synthesize_clip", record_call)
     write_corpus(corpus, clips_per_family=1, seed=3, num_processes=1)
     write_corpus(corpus, clips_per_family=1, seed=3)
     assert made == [("rain", 0, 3)]
@@ -94,12 +93,3 @@ def test_errors(tmp_path):
         write_corpus(tmp_path, clips_per_family=0)
     with pytest.raises(ValueError, match="num_processes"):
         write_corpus(tmp_path, num_processes=0)
-
-
-def test_command_line(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(synthesize_audio, "write_corpus", lambda *args: calls.append(args))
-    arguments = ["--output_dir", str(tmp_path), "--clips_per_family", "2", "--seed", "7"]
-    monkeypatch.setattr(sys, "argv", ["synthesize_audio.py", *arguments])
-    synthesize_audio.main()
-    assert calls == [(str(tmp_path), 2, 7)]

@@ -1,0 +1,4 @@
+from .base import TASKS, Task
+
+
+__all__ = ["TASKS", "Task"]
