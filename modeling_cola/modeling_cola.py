@@ -60,6 +60,9 @@ class COLAForPreTrainingOutput(ModelOutput):
             Pretext accuracy: the share of anchors that are most similar to their own positive.
         anchor_embeds, positive_embeds (`torch.FloatTensor` of shape `(batch_size, projection_size)`):
             The projections z of the segments.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
+            The feature map after each stage of the encoder, each of shape
+            `(2 * batch_size, num_windows, channels, frames, bands)`: those of the anchors, then of the positives.
     """
 
     loss: torch.FloatTensor | None = None
@@ -67,6 +70,7 @@ class COLAForPreTrainingOutput(ModelOutput):
     accuracy: torch.FloatTensor | None = None
     anchor_embeds: torch.FloatTensor | None = None
     positive_embeds: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
 class COLACompactEncoder(nn.Module):
@@ -435,7 +439,7 @@ def decorrelation_loss(embeddings: torch.Tensor) -> torch.Tensor:
     return (correlations.square().sum() - correlations.diagonal().square().sum()) / len(correlations)
 
 
-def gather_positives(positives: torch.Tensor) -> tuple[torch.Tensor, int, float]:
+def gather_from_processes(positives: torch.Tensor) -> tuple[torch.Tensor, int, float]:
     """
     The positives `[N, D]` of every process, with their gradients; how many are from the processes before this one; and
     this process's share of them, as a multiple of an even one.
@@ -463,6 +467,9 @@ class COLAForPreTraining(COLAPreTrainedModel):
     and its gradients, which is what data-parallel training takes, are those of one process with the whole batch.
     (Gradient accumulation gathers nothing: it adds no negatives.)
     """
+
+    num_windows = 1
+    """Length of a segment, in windows of the encoder."""
 
     def __init__(self, config: COLAConfig):
         super().__init__(config)
@@ -498,6 +505,9 @@ class COLAForPreTraining(COLAPreTrainedModel):
         positive_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         positive_attention_mask: torch.Tensor | None = None,
+        gaps: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        gather_positives: bool = True,
     ) -> COLAForPreTrainingOutput:
         r"""
         Args:
@@ -507,6 +517,15 @@ class COLAForPreTraining(COLAPreTrainedModel):
                 The positives: another segment of the same recordings, in the same order.
             attention_mask, positive_attention_mask (`torch.LongTensor`, `(batch_size, num_frames)`, *optional*):
                 1 for valid frames, 0 for padding on the right.
+            gaps (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+                Distance in time between the segments of each pair. This objective does not use it; it is accepted so
+                that all pre-training objectives are called alike.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the feature map after each stage of the encoder.
+            gather_positives (`bool`, *optional*, defaults to `True`):
+                Whether the positives of all processes are candidates for each anchor. `False` compares the anchors
+                with the positives of this process alone, as validation needs where every process is given the same
+                recordings.
 
         Raises:
             `ValueError`: if anchors and positives differ in shape, or if only one of them has a mask.
@@ -520,11 +539,12 @@ class COLAForPreTraining(COLAPreTrainedModel):
             raise ValueError("Give both `attention_mask` and `positive_attention_mask`, or neither.")
         mask = None if attention_mask is None else torch.cat([attention_mask, positive_attention_mask])
         # One pass, so that BatchNorm sees anchors and positives as one population.
-        outputs = self.cola(torch.cat([input_values, positive_values]), mask, return_dict=True)
+        segments = torch.cat([input_values, positive_values])
+        outputs = self.cola(segments, mask, output_hidden_states, return_dict=True)
         anchors, positives = self.projection(outputs.pooler_output).chunk(2)
 
-        all_positives, offset, share = gather_positives(positives)
-        logits = self.similarity(anchors, all_positives)
+        candidates, offset, share = gather_from_processes(positives) if gather_positives else (positives, 0, 1.0)
+        logits = self.similarity(anchors, candidates)
         loss, accuracy = contrastive_loss(logits, offset)
         loss = share * loss
         if self.config.decorrelation_weight:
@@ -535,6 +555,7 @@ class COLAForPreTraining(COLAPreTrainedModel):
             accuracy=share * accuracy,
             anchor_embeds=anchors,
             positive_embeds=positives,
+            hidden_states=outputs.hidden_states,
         )
 
 

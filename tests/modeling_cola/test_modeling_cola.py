@@ -806,7 +806,7 @@ STAGES = {
 
 
 @encoders
-@pytest.mark.parametrize("cls", [COLAModel, COLAForAudioClassification])
+@classes
 def test_hidden_states(cls, encoder):
     model = build(cls, encoder)
     inputs = batch_for(cls, num_frames=300)
@@ -817,7 +817,10 @@ def test_hidden_states(cls, encoder):
         by_config = model(**inputs)
         off = model(**inputs, output_hidden_states=False)
     assert "hidden_states" not in plain and "hidden_states" not in off
-    assert [tuple(stage.shape) for stage in outputs.hidden_states] == [(2, 3, *shape) for shape in STAGES[encoder]]
+    batch_size = 4 if cls is COLAForPreTraining else 2
+    assert [tuple(stage.shape) for stage in outputs.hidden_states] == [
+        (batch_size, 3, *shape) for shape in STAGES[encoder]
+    ]
     for actual, expected in zip(by_config.hidden_states, outputs.hidden_states, strict=True):
         assert torch.equal(actual, expected)
     torch.testing.assert_close(outputs[0], plain[0])
@@ -1162,6 +1165,12 @@ def test_pretraining_input_errors(pretraining_model):
         pretraining_model(x, x, positive_attention_mask=mask)
 
 
+def test_gaps_are_accepted_and_not_used(pretraining_model):
+    inputs = batch_for(COLAForPreTraining, 5, 96)
+    with torch.no_grad():
+        assert_same_outputs(pretraining_model(**inputs, gaps=torch.rand(5)), pretraining_model(**inputs), atol=0)
+
+
 DISTRIBUTED = """
     import sys
     import torch
@@ -1181,8 +1190,11 @@ DISTRIBUTED = """
             for name, parameter in model.named_parameters():
                 torch.distributed.all_reduce(parameter.grad)
                 gradients[name] = parameter.grad / len(sizes)
-            outputs = {name: outputs[name].detach() for name in ("loss", "logits", "accuracy")}
-            result = {"outputs": outputs, "gradients": gradients}
+            names = ("loss", "logits", "accuracy")
+            result = {"outputs": {name: outputs[name].detach() for name in names}, "gradients": gradients}
+            with torch.no_grad():
+                alone = model(**inputs, gather_positives=False)
+            result["alone"] = {name: alone[name] for name in names}
             torch.save(result, f"{folder}/{similarity}-{rank}-of-{len(sizes)}.pt")
         torch.distributed.destroy_process_group()
 
@@ -1226,6 +1238,17 @@ def test_several_processes_equal_one_with_the_whole_batch(several_processes, sim
     for rank in ranks:
         torch.testing.assert_close(rank["gradients"], gradients, **tolerance)
     assert max(gradient.abs().max() for gradient in gradients.values()) > 0.01
+
+
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_other_processes_can_be_left_out(several_processes, sizes):
+    model = COLAForPreTraining.from_pretrained(several_processes / "bilinear").eval()
+    inputs = {name: values.split(sizes) for name, values in torch.load(several_processes / "inputs.pt").items()}
+    for rank in range(len(sizes)):
+        with torch.no_grad():
+            expected = model(**{name: values[rank] for name, values in inputs.items()})
+        actual = torch.load(several_processes / f"bilinear-{rank}-of-{len(sizes)}.pt")["alone"]
+        assert_same_outputs(actual, {name: expected[name] for name in actual})
 
 
 # Classification
