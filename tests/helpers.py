@@ -46,10 +46,10 @@ def write_tones(folder: Path, pitches: dict[str, float], clips_per_class: int, s
 
 
 def pretraining_arguments(data: Path, output_dir: Path, *more: str) -> list[str]:
-    similarity = () if "--objective" in more else ("--similarity", "cosine")
-    return [
-        *("--dataset_name", str(data), "--output_dir", str(output_dir), "--encoder", "compact"),
-        *(*similarity, "--recipe", "modern", "--per_device_train_batch_size", "8", "--max_steps", "4"),
-        *("--logging_steps", "1", "--eval_steps", "2", "--save_steps", "2", "--dataloader_num_workers", "0"),
-        *more,
-    ]
+    """The command line of a pre-training run of four steps of the compact encoder."""
+    arguments = ["--dataset_name", str(data), "--output_dir", str(output_dir), "--encoder", "compact"]
+    if "--objective" not in more:
+        arguments += ["--similarity", "cosine"]
+    arguments += ["--recipe", "modern", "--per_device_train_batch_size", "8", "--max_steps", "4"]
+    arguments += ["--logging_steps", "1", "--eval_steps", "2", "--save_steps", "2", "--dataloader_num_workers", "0"]
+    return arguments + list(more)

@@ -1,16 +1,44 @@
-"""Augmentations of a batch, on its device."""
+"""From a batch of segment pairs to features, on the device of the model: only the positives are augmented."""
+
+from typing import Any
 
 import torch
 import torchaudio.functional as F
 
+from feature_extraction import COLAFeatureExtractor
+from run_scripts.pretraining.recipes import TrainingSettings
+
+
+def make_features(
+    batch: dict[str, Any], extractor: COLAFeatureExtractor, settings: TrainingSettings, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """
+    Computes the log-mel features of a batch from `collate_segment_pairs` and augments the positives.
+
+    Returns:
+        The arguments of an objective's `forward`: `input_values` (the anchors) and `positive_values`, each of shape
+        `(batch_size, num_frames, num_mel_bins)`, and `gaps` of shape `(batch_size,)`.
+    """
+    waveforms = batch["waveforms"].to(device, non_blocking=True)
+    lengths = batch["lengths"].to(device, non_blocking=True)
+    half = len(waveforms) // 2
+    noisy = add_noise(waveforms[half:], lengths[half:], settings.noise_ratio)
+    anchors, positives = extractor.log_mel(torch.cat([waveforms[:half], noisy]), lengths)[0].chunk(2)
+    if settings.mix_share:
+        positives = mix_background(positives, settings.mix_share)
+    if settings.equalizer_std:
+        positives = random_equalizer(positives, settings.equalizer_std, extractor.padding_value)
+    positives = spec_augment(positives, settings.mask_bands, settings.mask_frames, extractor.padding_value)
+    return {"input_values": anchors, "positive_values": positives, "gaps": batch["gaps"].to(device)}
+
 
 def add_noise(waveforms: torch.Tensor, lengths: torch.Tensor, ratio: float) -> torch.Tensor:
     """
-    Adds Gaussian noise whose level is `ratio` times each waveform's own RMS.
+    Adds Gaussian noise whose level is `ratio` times the RMS of each waveform.
 
     Args:
         waveforms (`torch.Tensor` of shape `(batch_size, num_samples)`):
-            Zero from each one's length on, where no noise is added.
+            Waveforms, each padded with zeros beyond its own length. The padding gets no noise.
         lengths (`torch.Tensor` of shape `(batch_size,)`):
             Valid samples of each.
         ratio (`float`):
@@ -25,8 +53,16 @@ def add_noise(waveforms: torch.Tensor, lengths: torch.Tensor, ratio: float) -> t
 
 def spec_augment(input_values: torch.Tensor, max_bands: int, max_frames: int, value: float) -> torch.Tensor:
     """
-    SpecAugment (Park et al. 2019, arXiv 1904.08779, without warping): each clip of `(batch_size, num_frames,
-    num_mel_bins)` gets one band mask and one time mask of its own, up to so wide, filled with `value`.
+    Masks a range of mel bands and a range of frames of each clip (SpecAugment without time warping, Park et al. 2019,
+    arXiv 1904.08779).
+
+    Args:
+        input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+            Log-mel frames.
+        max_bands, max_frames (`int`):
+            The greatest width of each mask. 0 masks nothing.
+        value (`float`):
+            What masked values are set to.
     """
     masked = input_values[:, None]
     if max_bands:
@@ -38,14 +74,14 @@ def spec_augment(input_values: torch.Tensor, max_bands: int, max_frames: int, va
 
 def mix_background(input_values: torch.Tensor, max_share: float) -> torch.Tensor:
     """
-    Adds another clip of the batch in the background (log-mixup-exp, Niizumi et al. 2021, arXiv 2103.06695), so that
-    noise which two segments of a recording share does not give them away.
+    Mixes another clip of the batch into each clip (log-mixup-exp, Niizumi et al. 2021, arXiv 2103.06695), so that
+    background noise does not reveal which segments are from one recording.
 
     Args:
         input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
             Log-mel frames.
         max_share (`float`):
-            Each clip's share of the other is drawn between 0 and this.
+            The share of the other clip is drawn uniformly between 0 and this value.
     """
     share = max_share * torch.rand(len(input_values), 1, 1, device=input_values.device)
     other = input_values[torch.randperm(len(input_values), device=input_values.device)]
@@ -55,17 +91,17 @@ def mix_background(input_values: torch.Tensor, max_share: float) -> torch.Tensor
 def random_equalizer(input_values: torch.Tensor, std: float, floor: float, num_knots: int = 5) -> torch.Tensor:
     """
     Filters each clip by a smooth random frequency response, as another microphone, room or distance would, so that
-    the colour which two segments of a recording share does not give them away.
+    the colour of the sound does not reveal which segments are from one recording.
 
     Args:
         input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
             Log-mel frames.
         std (`float`):
-            Standard deviation of the response, in nepers (0.7 are 6 dB), at knots between which it is linear.
+            Standard deviation of the response in nepers (0.7 is 6 dB), at knots between which it is linear.
         floor (`float`):
-            Values stay above this.
+            The result is clipped below this value.
         num_knots (`int`, *optional*, defaults to 5):
-            Knots from the lowest to the highest band.
+            Number of knots from the lowest to the highest band.
     """
     knots = std * torch.randn(len(input_values), 1, num_knots, device=input_values.device)
     response = torch.nn.functional.interpolate(knots, input_values.shape[-1], mode="linear", align_corners=True)

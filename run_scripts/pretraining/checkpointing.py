@@ -1,57 +1,83 @@
-"""Checkpoints that survive a kill, and all that a run needs to go on exactly where it stopped."""
+"""Checkpoints that survive a kill, with all that a run needs to resume exactly where it stopped."""
 
 import json
 import os
 import shutil
+import signal
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
+from safetensors import safe_open
+
+from feature_extraction import Position, ReaderState
 
 
 logger = get_logger(__name__)
 
 MANIFEST = "manifest.json"
+BEST_WEIGHTS = "best_model.safetensors"
 
 
 @dataclass
 class Progress:
-    """Where a run stands; a checkpoint keeps one per process."""
+    """The state of a run. Each checkpoint holds one for each process."""
 
     step: int = 0
     next_worker: int = 0
-    readers: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """By worker, the place that it has read to: `SegmentPairs.state`."""
+    """The worker whose turn it is to give a batch."""
+    readers: dict[int, ReaderState] = field(default_factory=dict)
+    """The state of each worker's reader."""
     history: list[dict[str, float]] = field(default_factory=list)
+    """The entries of the log."""
     sums: tuple[float, float] = (0.0, 0.0)
-    """Loss and pretext accuracy since the last entry of the log."""
+    """Loss and pretext accuracy, summed over the steps since the last entry of the log."""
     num_clips: int = 0
-    """Clips that this process has read, with those that it skipped."""
+    """Clips that this process has read, including those that it skipped."""
     notes: dict[str, int] = field(default_factory=dict)
-    """How many of them were told of, by kind."""
+    """How many of these clips were skipped or are short, by kind."""
+    best_step: int | None = None
+    """The step whose validation has had the best metric so far."""
+    best_metric: float | None = None
 
     @property
     def num_bad(self) -> int:
-        """Clips that were skipped."""
+        """How many clips were skipped. Short ones are used."""
         return sum(number for kind, number in self.notes.items() if kind != "short")
 
     @classmethod
     def load(cls, path: Path) -> "Progress":
         values = json.loads(path.read_text())
         values["sums"] = tuple(values["sums"])
-        values["readers"] = {int(worker): tuple(place) for worker, place in values["readers"].items()}
+        values["readers"] = {
+            int(worker): ReaderState(number, Position(*start), num_given)
+            for worker, (number, start, num_given) in values["readers"].items()
+        }
         return cls(**values)
 
 
-def make_output_dir(output_dir: Path, model: torch.nn.Module, num_checkpoints: int) -> None:
+def make_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: int) -> None:
     """
+    Makes the output folder, and checks that it can be written to and has room for the checkpoints to come.
+
+    Args:
+        output_dir (`Path`):
+            The folder, which may exist.
+        model (`torch.nn.Module`):
+            The model, whose size decides that of a checkpoint.
+        save_total_limit (`int`):
+            How many checkpoints are kept; 0 or less keeps all, of which only the next one is checked for.
+
     Raises:
-        `OSError`: if the folder cannot be made or written in, or if there is no room for the checkpoints.
+        `OSError`: If the folder cannot be made or written to, or if its disk has too little room.
     """
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -60,30 +86,33 @@ def make_output_dir(output_dir: Path, model: torch.nn.Module, num_checkpoints: i
         probe.unlink()
     except OSError as error:
         raise OSError(f"Cannot write in --output_dir {output_dir}: {error.strerror or error}.") from error
-    # The weights, the two moments of Adam, and one checkpoint that is being written while the others are there.
-    needed = 3 * sum(p.numel() * p.element_size() for p in model.parameters()) * (num_checkpoints + 1)
+    # A new checkpoint is written before the oldest one is removed; those that are there need no further room.
+    num_checkpoints = max(save_total_limit - len(find_checkpoints(output_dir)), 0) + 1
+    # The weights and the two moments of Adam.
+    needed = 3 * sum(p.numel() * p.element_size() for p in model.parameters()) * num_checkpoints
     free = shutil.disk_usage(output_dir).free
     if free < needed:
         raise OSError(
-            f"--output_dir {output_dir} is on a disk with {free / 1e6:.0f} MB free, but {num_checkpoints + 1} "
+            f"--output_dir {output_dir} is on a disk with {free / 1e6:.0f} MB free, but {num_checkpoints} "
             f"checkpoints take {needed / 1e6:.0f} MB: make room, or lower --save_total_limit."
         )
 
 
 def find_checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints, oldest first."""
+    """The folders `checkpoint-<step>` in `output_dir`, whole or not, in the order of their steps."""
     found = [path for path in output_dir.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def save_checkpoint(
-    accelerator: Accelerator, progress: Progress, arguments: dict[str, Any], output_dir: Path, limit: int
+    accelerator: Accelerator, progress: Progress, arguments: dict[str, Any], output_dir: Path, save_total_limit: int
 ) -> None:
     """
-    Writes `checkpoint-<step>` under a temporary name, renames it, and removes the oldest beyond `limit`.
+    Writes `checkpoint-<step>` under a temporary name, renames it once it is whole, and removes the oldest checkpoints
+    beyond `save_total_limit` (none if that is 0 or less).
 
     Raises:
-        `OSError`: if it cannot be written; the checkpoints before it are as they were.
+        `OSError`: If it cannot be written. The earlier checkpoints are not touched.
     """
     final = output_dir / f"checkpoint-{progress.step}"
     temporary = output_dir / f".checkpoint-{progress.step}.tmp"
@@ -96,33 +125,56 @@ def save_checkpoint(
             (temporary / MANIFEST).write_text(json.dumps({"arguments": arguments, "files": files}))
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
-            for old in find_checkpoints(output_dir)[:-limit]:
+            for old in find_checkpoints(output_dir)[:-save_total_limit] if save_total_limit > 0 else ():
                 shutil.rmtree(old)
     except (OSError, RuntimeError) as error:  # torch's writer raises a RuntimeError when the disk is full
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(
-            f"Could not write {final}: {error}. The checkpoints before it are whole: if the disk is full make room, "
-            "and go on with --resume."
+            f"Could not write {final}: {error}. The earlier checkpoints are whole: if the disk is full, make room and "
+            "resume with --resume_from_checkpoint."
         ) from error
     accelerator.wait_for_everyone()
 
 
-def find_whole_checkpoint(output_dir: Path) -> Path | None:
+def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> Path | None:
     """
-    The newest checkpoint that is whole, the same one for every process; `None` if there is none at all.
+    The checkpoint to resume from, the same one for every process, or `None` where the run starts anew.
 
-    Warns of damaged ones.
+    Args:
+        resume_from_checkpoint (`str`, *optional*):
+            The path of a checkpoint, or `"latest"` for the newest whole one in `output_dir`, if there is any.
+        output_dir (`Path`):
+            The folder of the run.
 
     Raises:
-        `ValueError`: if all are damaged.
+        `ValueError`: If `output_dir` holds checkpoints and the run is not to be resumed, or if the checkpoint, or
+            every checkpoint in the folder, is damaged.
+        `FileNotFoundError`: If there is no checkpoint at the path.
     """
+    if resume_from_checkpoint is None:
+        if find_checkpoints(output_dir):
+            raise ValueError(
+                f"{output_dir} holds checkpoints: pass --resume_from_checkpoint, or another --output_dir."
+            )
+        return None
+    if resume_from_checkpoint == "latest":
+        return _find_whole_checkpoint(output_dir)
+    checkpoint = Path(resume_from_checkpoint).expanduser()
+    if not checkpoint.is_dir():
+        raise FileNotFoundError(f"--resume_from_checkpoint {checkpoint}: there is no such folder.")
+    if damage := _find_damage(checkpoint):
+        raise ValueError(f"--resume_from_checkpoint {checkpoint} is damaged or no checkpoint of this job ({damage}).")
+    return checkpoint
+
+
+def _find_whole_checkpoint(output_dir: Path) -> Path | None:
     chosen, checkpoints = [None], find_checkpoints(output_dir)
     for checkpoint in reversed(checkpoints) if PartialState().is_main_process else ():
-        problem = _find_damage(checkpoint)
-        if problem is None:
+        damage = _find_damage(checkpoint)
+        if damage is None:
             chosen = [str(checkpoint)]
             break
-        logger.warning(f"{checkpoint} is damaged ({problem}): going back to the one before it.")
+        logger.warning(f"{checkpoint} is damaged ({damage}): falling back to the one before it.")
     broadcast_object_list(chosen)
     if checkpoints and chosen == [None]:
         raise ValueError(f"No checkpoint in {output_dir} is whole: start anew in another --output_dir.")
@@ -131,8 +183,10 @@ def find_whole_checkpoint(output_dir: Path) -> Path | None:
 
 def check_arguments(checkpoint: Path, arguments: dict[str, Any]) -> None:
     """
+    Checks that a run with these arguments is the one that the checkpoint was written by.
+
     Raises:
-        `ValueError`: if a run with these arguments would not be the one that the checkpoint is of.
+        `ValueError`: If it is not; the message names the arguments that differ.
     """
     earlier = json.loads((checkpoint / MANIFEST).read_text())["arguments"]
     differing = [
@@ -142,9 +196,58 @@ def check_arguments(checkpoint: Path, arguments: dict[str, Any]) -> None:
     ]
     if differing:
         raise ValueError(
-            f"{checkpoint} is of a run with other settings: {'; '.join(differing)}. Resume with the same, or start "
-            "another run from its weights with --model_name_or_path and another --output_dir."
+            f"{checkpoint} is of a run with other settings: {'; '.join(differing)}. Resume with the same ones, or "
+            "start another run from its weights with --model_name_or_path and another --output_dir."
         )
+
+
+def save_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:
+    """Writes the weights of the best validation so far, in place of earlier ones."""
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    temporary = output_dir / f".{BEST_WEIGHTS}.tmp"
+    safetensors.torch.save_file(weights, temporary, metadata={"step": str(step)})
+    os.replace(temporary, output_dir / BEST_WEIGHTS)
+
+
+def load_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:
+    """
+    Loads the weights that [`save_best_weights`] wrote at this step.
+
+    Raises:
+        `OSError`: If they are missing, or of another step.
+    """
+    path = output_dir / BEST_WEIGHTS
+    with safe_open(path, framework="pt") as file:
+        saved = file.metadata()["step"]
+    if saved != str(step):
+        raise OSError(f"{path} holds the weights of step {saved}, but step {step} was the best.")
+    model.load_state_dict(safetensors.torch.load_file(path))
+
+
+class StopSignal:
+    """Which of SIGTERM and SIGINT has come, if any."""
+
+    number: int | None = None
+
+
+@contextmanager
+def catching_signals() -> Iterator[StopSignal]:
+    """Lets a step end before SIGTERM or SIGINT ends the run. A second signal ends it at once."""
+    caught = StopSignal()
+
+    def handle(number: int, frame: Any) -> None:
+        caught.number = number
+        signal.signal(number, earlier[number])
+
+    try:
+        earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread, which is where signals arrive
+        earlier = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _checksum(path: Path) -> list[int]:
@@ -157,6 +260,7 @@ def _checksum(path: Path) -> list[int]:
 
 
 def _find_damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or `None` if it is whole."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text())["files"]
         for name, checksum in files.items():

@@ -1,8 +1,12 @@
 """
-The objectives that the paper compares COLA with (its table 2), under the same encoder and data: `--objective`.
+The objectives of pre-training: COLA's own, and those that the paper compares it with under the same encoder and data
+(its table 2).
 
-Each is called like [`COLAForPreTraining`], has the encoder as `cola`, and works on the pairs of its own process: with
-several their gradients are averaged and nothing is gathered.
+Every objective is a model with the encoder as `cola` and with
+`forward(input_values, positive_values, gaps=None, gather_positives=True)`, which returns a
+`COLAForPreTrainingOutput`; `num_windows` is the length of its segments in windows of the encoder. Those of this file
+work on the pairs of their own process: with several processes the gradients are averaged, and `gather_positives` has
+no effect.
 """
 
 import torch
@@ -18,9 +22,7 @@ class Objective(COLAPreTrainedModel):
     """An encoder to which a subclass adds a head and a loss."""
 
     num_windows = 1
-    """Length of the segments, in windows of the encoder."""
-    takes_gaps = False
-    """Whether `forward` has a third argument, the pairs' gaps."""
+    """Length of a segment, in windows of the encoder."""
 
     def __init__(self, config: COLAConfig):
         super().__init__(config)
@@ -36,18 +38,21 @@ class Objective(COLAPreTrainedModel):
 
 def triplet_loss(similarities: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Triplet loss with semi-hard negatives (Schroff et al. 2015, *FaceNet*, arXiv 1503.03832, section 3), on squared
-    distances of unit vectors: relu(|a - p|^2 - |a - n|^2 + margin), the mean over the anchors, and pretext accuracy.
+    Computes the triplet loss with semi-hard negatives (Schroff et al. 2015, *FaceNet*, arXiv 1503.03832, section 3) on
+    squared distances of unit vectors, relu(|a - p|^2 - |a - n|^2 + margin), averaged over the anchors.
 
-    The negative n of an anchor is the nearest that is farther than its own positive p: semi-hard if it is within the
-    margin, and else one that costs nothing. If all are nearer than p, it is the farthest of them.
+    The negative n of an anchor is the nearest one that is farther away than its own positive p. It is semi-hard if it
+    is within the margin, and costs nothing otherwise. If all negatives are nearer than p, the farthest one is taken.
 
     Args:
         similarities (`torch.Tensor` of shape `(batch_size, batch_size)`):
-            Cosine of each anchor (row) and positive (column): an anchor's own is on the diagonal, its negatives are
-            the others.
+            Cosine similarity of each anchor (row) and positive (column). An anchor's own positive is on the diagonal,
+            and the others are its negatives.
         margin (`float`):
-            How much farther than its positive an anchor's negative has to be.
+            How much farther away than its positive an anchor's negative has to be.
+
+    Returns:
+        The loss and the pretext accuracy, two scalars.
     """
     distances = 2 - 2 * similarities.float()
     own = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
@@ -55,17 +60,17 @@ def triplet_loss(similarities: torch.Tensor, margin: float) -> tuple[torch.Tenso
     farther = distances.masked_fill(own | (distances <= positive[:, None]), torch.inf).amin(-1)
     farthest = distances.masked_fill(own, -torch.inf).amax(-1)
     negative = torch.where(farther.isfinite(), farther, farthest)
-    negative = torch.where(negative.isfinite(), negative, positive + margin)  # a batch of one has none
+    negative = torch.where(negative.isfinite(), negative, positive + margin)  # a batch of one has no negative
     accuracy = (distances.argmin(-1) == torch.arange(len(distances), device=distances.device)).float().mean()
     return F.relu(positive - negative + margin).mean(), accuracy
 
 
 class TripletObjective(Objective):
     """
-    Is an anchor nearer to the positive of its own recording than to one of another? (Jansen et al. 2018, *Unsupervised
-    Learning of Semantic Audio Representations*, arXiv 1711.02209, their "temporal proximity".)
+    Is an anchor nearer to the positive of its own recording than to that of another one? (Jansen et al. 2018,
+    *Unsupervised Learning of Semantic Audio Representations*, arXiv 1711.02209, "temporal proximity".)
 
-    The negatives are the other positives of the batch.
+    The negatives of an anchor are the other positives of the batch.
     """
 
     margin = 0.1
@@ -76,16 +81,33 @@ class TripletObjective(Objective):
         self.post_init()
 
     def similarity(self, anchors: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-        """The cosine of every anchor `[A, D]` and positive `[P, D]`: `[A, P]`."""
+        """Computes the cosine similarity of every anchor `[A, D]` and positive `[P, D]`: `[A, P]`."""
         return F.normalize(anchors, dim=-1) @ F.normalize(positives, dim=-1).T
 
-    def forward(self, input_values: torch.Tensor, positive_values: torch.Tensor) -> COLAForPreTrainingOutput:
-        """Anchors and positives `[B, T, bands]` -> loss, pretext accuracy, cosines `[B, B]` and projections."""
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        positive_values: torch.Tensor,
+        gaps: torch.Tensor | None = None,
+        gather_positives: bool = True,
+    ) -> COLAForPreTrainingOutput:
+        """
+        Args:
+            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                Anchors and positives, in the same order.
+            gaps, gather_positives:
+                Not used by this objective.
+
+        Returns:
+            Loss, pretext accuracy, cosine similarities `(batch_size, batch_size)` as logits, and projections.
+        """
         embeddings = self.cola(torch.cat([input_values, positive_values]), return_dict=True).pooler_output
         anchors, positives = self.projection(embeddings).chunk(2)
         similarities = self.similarity(anchors, positives)
         loss, accuracy = triplet_loss(similarities, self.margin)
-        return COLAForPreTrainingOutput(loss, similarities, accuracy, anchors, positives)
+        return COLAForPreTrainingOutput(
+            loss=loss, logits=similarities, accuracy=accuracy, anchor_embeds=anchors, positive_embeds=positives
+        )
 
 
 class TemporalGapObjective(Objective):
@@ -93,11 +115,10 @@ class TemporalGapObjective(Objective):
     How far apart in time are two segments of a recording? (Tagliasacchi et al. 2019, arXiv 1905.11796, "temporal gap",
     and 2020, *Pre-training Audio Representations with Self-Supervision*, IEEE Signal Processing Letters 27.)
 
-    As theirs the gap is a share of the greatest one possible in the recording, between 0 and 1 as cross-entropy needs
-    it. The segments are drawn as for the other objectives.
+    As in these papers, the gap is a share of the greatest gap that the recording allows, between 0 and 1 as
+    cross-entropy needs it. The segments are drawn as for the other objectives.
     """
 
-    takes_gaps = True
     estimator_size = 64
 
     def __init__(self, config: COLAConfig):
@@ -108,13 +129,30 @@ class TemporalGapObjective(Objective):
         self.post_init()
 
     def forward(
-        self, input_values: torch.Tensor, positive_values: torch.Tensor, gaps: torch.Tensor
+        self,
+        input_values: torch.Tensor,
+        positive_values: torch.Tensor,
+        gaps: torch.Tensor | None = None,
+        gather_positives: bool = True,
     ) -> COLAForPreTrainingOutput:
         """
-        Anchors and positives `[B, T, bands]` and their gaps `[B]`, from 0 to 1 -> cross-entropy of the estimated gaps,
-        whose least value is the entropy of the true ones, not 0. Pairs without a gap (NaN: the recording has only one
-        place for a segment) count for nothing.
+        Args:
+            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                Anchors and positives, in the same order.
+            gaps (`torch.Tensor` of shape `(batch_size,)`):
+                The gap of each pair, from 0 to 1. Pairs whose gap is NaN, because the recording has room for only one
+                position of a segment, do not contribute.
+            gather_positives:
+                Not used by this objective.
+
+        Returns:
+            The cross-entropy of the estimated gaps. Its least possible value is the entropy of the true ones, not 0.
+
+        Raises:
+            `ValueError`: If there are no gaps.
         """
+        if gaps is None:
+            raise ValueError("The temporal-gap objective needs `gaps`, the distance of the segments of each pair.")
         embeddings = self.cola(torch.cat([input_values, positive_values]), return_dict=True).pooler_output
         logits = self.estimator(torch.cat(embeddings.chunk(2), dim=-1))[:, 0]
         losses = F.binary_cross_entropy_with_logits(logits.float(), gaps.nan_to_num(), reduction="none")
@@ -124,13 +162,14 @@ class TemporalGapObjective(Objective):
 
 class Audio2VecObjective(Objective):
     """
-    What some slices of a segment sound like, by the vectors of the others (Tagliasacchi et al. 2019, arXiv 1905.11796,
-    "Audio2Vec", and 2020, *Pre-training Audio Representations with Self-Supervision*, IEEE Signal Processing Letters
-    27): the mean squared error of log-mel that is decoded from the others' h side by side.
+    What do some slices of a segment sound like, given the vectors of the others? (Tagliasacchi et al. 2019, arXiv
+    1905.11796, "Audio2Vec", and 2020, *Pre-training Audio Representations with Self-Supervision*, IEEE Signal
+    Processing Letters 27.) The loss is the mean squared error of the log-mel that is decoded from the concatenated h
+    of the other slices.
 
-    A segment is five slices, each a window of the encoder. The decoder mirrors an encoder: dense, then convolutions
-    and nearest-neighbour upsampling by two. What a recording shorter than a segment lacks is silence, which is encoded
-    and decoded like anything else: such recordings teach little.
+    A segment consists of five slices, each one window of the encoder. The decoder mirrors an encoder: a dense layer,
+    then convolutions and nearest-neighbour upsampling by two. A recording that is shorter than a segment is padded
+    with silence, which is encoded and decoded like everything else, so such recordings teach little.
     """
 
     num_windows = 5
@@ -156,8 +195,23 @@ class Audio2VecObjective(Objective):
         self.decoder = nn.Sequential(*layers)
         self.post_init()
 
-    def forward(self, input_values: torch.Tensor, positive_values: torch.Tensor) -> COLAForPreTrainingOutput:
-        """Two segments `[B, T, bands]` of each recording, each an example of its own -> the error."""
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        positive_values: torch.Tensor,
+        gaps: torch.Tensor | None = None,
+        gather_positives: bool = True,
+    ) -> COLAForPreTrainingOutput:
+        """
+        Args:
+            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                Two segments of each recording, each of which is an example of its own.
+            gaps, gather_positives:
+                Not used by this objective.
+
+        Returns:
+            The reconstruction error.
+        """
         frames = torch.cat([input_values, positive_values])
         missing = self.num_windows * self.config.window_size - frames.shape[1]
         frames = F.pad(frames, (0, 0, 0, missing), value=float(self.config.padding_value))
@@ -169,14 +223,14 @@ class Audio2VecObjective(Objective):
 
 
 class Audio2VecCBoWObjective(Audio2VecObjective):
-    """Audio2Vec, continuous bag of words: the middle slice, by those around it."""
+    """Audio2Vec as a continuous bag of words: the middle slice is decoded from those around it."""
 
     sources = [0, 1, 3, 4]
     targets = [2]
 
 
 class Audio2VecSkipGramObjective(Audio2VecObjective):
-    """Audio2Vec, skip-gram: the slices around the middle one, by it."""
+    """Audio2Vec as a skip-gram model: the slices around the middle one are decoded from it."""
 
     sources = [2]
     targets = [0, 1, 3, 4]

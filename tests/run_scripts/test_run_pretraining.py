@@ -1,7 +1,6 @@
 """The pre-training job, end to end on small audio."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -13,21 +12,12 @@ import torch
 from datasets import Audio, Dataset
 from transformers import AutoFeatureExtractor, AutoModel
 
-from feature_extraction import COLAFeatureExtractor
 from helpers import pretraining_arguments
-from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
+from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
-from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
+from run_scripts.pretraining import skipped_clips
+from run_scripts.pretraining.checkpointing import find_checkpoints
 from run_scripts.pretraining.objectives import OBJECTIVES
-from run_scripts.run_pretraining import (
-    RECIPES,
-    ModelArguments,
-    build_model,
-    build_optimizer,
-    make_features,
-    warn_if_degenerate,
-    write_pictures,
-)
 
 
 def history(folder: Path) -> dict[int, dict[str, float]]:
@@ -44,15 +34,6 @@ def test_leaves_a_loadable_model_plots_and_a_card(pretrained: Path):
     assert {"configuration_cola.py", "modeling_cola.py", "feature_extraction_cola.py"} <= {
         path.name for path in pretrained.iterdir()
     }
-
-
-def test_the_card_says_what_was_in_force(tones: Path, tmp_path: Path):
-    arguments = ("--recipe", "best", "--pooling", "max", "--learning_rate", "0.004", "--max_steps", "1")
-    run_pretraining.main(pretraining_arguments(tones, tmp_path, *arguments))
-    card = (tmp_path / "README.md").read_text()
-    assert "| learning_rate | 0.004 |" in card and "| pooling | max |" in card and "| equalizer_std | 0.5 |" in card
-    assert "statistics" not in card
-    assert "| projection_hidden_size | 1024 |" in card  # the recipe's, and no argument
 
 
 def test_records_loss_accuracy_speed_and_validation(pretrained: Path):
@@ -76,7 +57,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, 
     arguments += ("--dataloader_num_workers", str(num_workers))
     run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
     shutil.copytree(whole / "checkpoint-3", resumed / "checkpoint-3")
-    run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume"))
+    run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume_from_checkpoint"))
     assert list(history(resumed)) == list(history(whole)) == [2, 4, 6, 8]
     for step in history(whole):
         for key in ("loss", "accuracy", "learning_rate", "validation_loss"):
@@ -107,7 +88,7 @@ def test_another_objective_resumes(tones: Path, tmp_path: Path):
     arguments = ("--objective", "temporal_gap", "--save_total_limit", "5")
     run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
     shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
-    run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume"))
+    run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume_from_checkpoint"))
     assert [entry["loss"] for entry in history(resumed).values()] == [
         entry["loss"] for entry in history(whole).values()
     ]
@@ -115,20 +96,8 @@ def test_another_objective_resumes(tones: Path, tmp_path: Path):
     assert all(torch.equal(value, other[name]) for name, value in model.items())
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_similarities_are_drawn_where_there_are_any(tmp_path: Path, objective: str):
-    model = OBJECTIVES[objective](COLAConfig(encoder="compact", compact_channels=8, hidden_size=32))
-    num_frames = 96 * getattr(model, "num_windows", 1)
-    inputs = (torch.randn(8, num_frames, 64), torch.randn(8, num_frames, 64), torch.rand(8))
-    inputs = inputs[: 3 if objective == "temporal_gap" else 2]
-    write_pictures(model, inputs, None, Progress(history=[{"step": 1, "loss": 1.0}]), {}, tmp_path)
-    drawn = {path.stem for path in tmp_path.glob("*.png")}
-    similarity = {"similarity_matrix"} if objective in ("contrastive", "triplet") else set()
-    assert drawn == {"training_curves", "embedding_map"} | similarity
-
-
 def test_does_not_overwrite_a_run(pretrained: Path, tones: Path):
-    with pytest.raises(ValueError, match="--resume"):
+    with pytest.raises(ValueError, match="--resume_from_checkpoint"):
         run_pretraining.main(pretraining_arguments(tones, pretrained))
 
 
@@ -156,7 +125,7 @@ def test_skips_and_lists_broken_clips(tones: Path, tmp_path: Path):
 
 
 def test_too_many_bad_clips_end_the_run(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run_pretraining, "MIN_CLIPS_TO_JUDGE", 30)
+    monkeypatch.setattr(skipped_clips, "MIN_CLIPS_TO_JUDGE", 30)
     data = tmp_path / "data"
     shutil.copytree(tones, data)
     for i in range(16):
@@ -206,7 +175,7 @@ def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path
         (("--model_name_or_path", "cola-mine"), "cola-mine has a model of its own: leave out --encoder, --similarity"),
         (
             ("--objective", "triplet", "--temperature", "0.1", "--decorrelation_weight", "0.02"),
-            "--temperature, --decorrelation_weight: only of --objective contrastive",
+            "--temperature, --decorrelation_weight: only --objective contrastive has this",
         ),
         (("--max_steps", "0"), "--max_steps must be at least 1"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
@@ -230,65 +199,3 @@ def test_an_empty_folder_is_named(tmp_path: Path):
 def test_a_loss_that_is_not_finite_ends_the_run(tones: Path, tmp_path: Path):
     with pytest.raises(FloatingPointError, match="--learning_rate"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path, "--learning_rate", "1e30", "--max_steps", "10"))
-
-
-def test_only_the_positives_are_augmented():
-    extractor = COLAFeatureExtractor()
-    waveforms = torch.randn(4, 15600).repeat(2, 1)  # anchors and positives are the same segments
-    batch = {"waveforms": waveforms, "lengths": torch.full((8,), 15600)}
-    expected = extractor.log_mel(waveforms[:4], batch["lengths"][:4])[0]
-    for recipe in RECIPES.values():
-        anchors, positives = make_features(batch, extractor, recipe, torch.device("cpu"))
-        torch.testing.assert_close(anchors, expected)
-        assert (positives - expected).abs().max() > 0.01
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_gives_what_is_not_asked_for(recipe: str):
-    papers, given = COLAConfig(), RECIPES[recipe].model
-    config = build_model(ModelArguments(), RECIPES[recipe])[0].config
-    assert {name: getattr(config, name) for name in given} == given
-    assert config.encoder == given.get("encoder", papers.encoder)
-    asked = {"encoder": "test_efficientnet", "pooling": "mean", "similarity": "bilinear", "encoder_stride": 16}
-    config = build_model(ModelArguments(**asked), RECIPES[recipe])[0].config
-    assert {name: getattr(config, name) for name in asked} == asked
-    assert config.projection_hidden_size == given.get("projection_hidden_size")
-
-
-def test_goes_on_from_a_checkpoint(pretrained: Path):
-    expected = COLAForPreTraining.from_pretrained(pretrained).state_dict()
-    model, _ = build_model(ModelArguments(model_name_or_path=str(pretrained)), RECIPES["paper"])
-    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
-
-
-def test_norms_and_biases_do_not_decay():
-    model = COLAForPreTraining(COLAConfig(encoder="compact"))
-    decayed, others = build_optimizer(model, RECIPES["modern"], 1e-3).param_groups
-    assert decayed["weight_decay"] > 0 and others["weight_decay"] == 0
-    assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in others["params"])
-    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ({"step": 100, "accuracy": 0.995}, "add recordings"),
-        ({"step": 100, "validation_cosine": 0.99}, "collapsed"),
-        ({"step": 100, "accuracy": 0.9, "validation_cosine": 0.5}, None),
-        ({"step": 2, "accuracy": 1.0, "validation_cosine": 0.99}, None),
-    ],
-)
-def test_warns_of_a_solved_task_and_of_collapse(entry: dict, message: str | None, caplog: pytest.LogCaptureFixture):
-    run_pretraining.Accelerator()
-    with caplog.at_level(logging.WARNING):
-        warn_if_degenerate(entry, 64)
-    assert (message in caplog.text) if message else not caplog.text
-
-
-def test_progress_survives_json(tmp_path: Path):
-    progress = Progress(step=3, next_worker=1, readers={0: (0, 0, 8, 1), 1: (1, 0, 2, 1)}, sums=(0.1, 2.0))
-    progress.history.append({"step": 3})
-    progress.notes = {"short": 2, "empty": 1, "silent": 3}
-    assert progress.num_bad == 4
-    (tmp_path / "progress.json").write_text(json.dumps(vars(progress)))
-    assert Progress.load(tmp_path / "progress.json") == progress

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from run_scripts.pretraining.augmentation import add_noise, mix_background, random_equalizer, spec_augment
+from feature_extraction import COLAFeatureExtractor
+from run_scripts.pretraining.augmentation import (
+    add_noise,
+    make_features,
+    mix_background,
+    random_equalizer,
+    spec_augment,
+)
+from run_scripts.pretraining.recipes import RECIPES
 
 
 def test_noise_has_the_asked_level_and_leaves_padding_alone():
@@ -50,3 +58,14 @@ def test_equalizer_adds_one_smooth_response_to_all_frames_of_a_clip():
     assert response[:, 0].diff(dim=-1).abs().max() < 0.4  # no jumps
     assert (response[0, 0] - response[1, 0]).abs().max() > 0.1
     assert random_equalizer(values, 50.0, floor=-11.5).min() == pytest.approx(-11.5)
+
+
+def test_only_the_positives_are_augmented():
+    extractor = COLAFeatureExtractor()
+    waveforms = torch.randn(4, 15600).repeat(2, 1)  # anchors and positives are the same segments
+    batch = {"waveforms": waveforms, "lengths": torch.full((8,), 15600), "gaps": torch.zeros(4)}
+    expected = extractor.log_mel(waveforms[:4], batch["lengths"][:4])[0]
+    for recipe in RECIPES.values():
+        inputs = make_features(batch, extractor, recipe.training, torch.device("cpu"))
+        torch.testing.assert_close(inputs["input_values"], expected)
+        assert (inputs["positive_values"] - expected).abs().max() > 0.01

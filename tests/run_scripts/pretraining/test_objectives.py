@@ -28,8 +28,8 @@ def tiny(name: str, seed: int = 0) -> Objective:
     )
 
 
-def pairs(objective: Objective, batch_size: int = 8, num_frames: int | None = None) -> tuple[torch.Tensor, ...]:
-    """Segments of recordings that are a band each, louder from frame to frame, and their gaps if it takes any."""
+def pairs(objective: Objective, batch_size: int = 8, num_frames: int | None = None) -> dict[str, torch.Tensor]:
+    """Segments of recordings that are a band each, louder from frame to frame, and their gaps."""
     generator = torch.Generator().manual_seed(0)
     num_frames = num_frames or 16 * objective.num_windows
     gaps = torch.rand(batch_size, generator=generator)
@@ -37,11 +37,11 @@ def pairs(objective: Objective, batch_size: int = 8, num_frames: int | None = No
     for i in range(batch_size):
         frames[:, i, :, i % 16] += torch.linspace(2, 4, num_frames)
         frames[1, i] += 3 * gaps[i]
-    return (*frames, gaps) if objective.takes_gaps else tuple(frames)
+    return {"input_values": frames[0], "positive_values": frames[1], "gaps": gaps}
 
 
-def step(objective: Objective, optimizer: torch.optim.Optimizer, inputs: tuple[torch.Tensor, ...]) -> float:
-    loss = objective(*inputs).loss
+def step(objective: Objective, optimizer: torch.optim.Optimizer, inputs: dict[str, torch.Tensor]) -> float:
+    loss = objective(**inputs).loss
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -92,7 +92,8 @@ def test_a_batch_of_one_has_no_triplet():
 
 def test_triplet_objective():
     objective = tiny("triplet").eval()
-    anchors, positives = pairs(objective)
+    inputs = pairs(objective)
+    anchors, positives = inputs["input_values"], inputs["positive_values"]
     outputs = objective(anchors, positives)
     z, z_positive = (F.normalize(objective.projection(objective.cola(x).pooler_output)) for x in (anchors, positives))
     torch.testing.assert_close(outputs.logits, z @ z_positive.T)
@@ -109,7 +110,7 @@ def test_triplet_objective():
 
 def test_temporal_gap_objective():
     objective = tiny("temporal_gap").eval()
-    anchors, positives, gaps = pairs(objective)
+    anchors, positives, gaps = pairs(objective).values()
     h, h_positive = objective.cola(anchors).pooler_output, objective.cola(positives).pooler_output
     p = objective.estimator(torch.cat([h, h_positive], dim=1)).sigmoid().flatten()
     losses = -(gaps * p.log() + (1 - gaps) * (1 - p).log())
@@ -131,13 +132,14 @@ def test_temporal_gap_objective():
 def test_audio2vec_objectives(name: str, sources: list[int], targets: list[int]):
     objective = tiny(name).eval()
     errors = []
-    for segments in pairs(objective):
+    inputs = pairs(objective)
+    for segments in (inputs["input_values"], inputs["positive_values"]):
         slices = [segments[:, 16 * i : 16 * (i + 1)] for i in range(5)]
         h = torch.cat([objective.cola(slices[i]).pooler_output for i in sources], dim=1)
         decoded = objective.decoder(h) + objective.config.padding_value
         assert decoded.shape == (8, len(targets), 16, 16)
         errors += [(decoded[:, j] - slices[i]).square().mean() for j, i in enumerate(targets)]
-    torch.testing.assert_close(objective(*pairs(objective)).loss, torch.stack(errors).mean())
+    torch.testing.assert_close(objective(**pairs(objective)).loss, torch.stack(errors).mean())
 
 
 def test_what_is_decoded_is_not_what_is_encoded():
@@ -148,10 +150,20 @@ def test_what_is_decoded_is_not_what_is_encoded():
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_parameter(name: str):
     objective = tiny(name)
-    objective(*pairs(objective)).loss.backward()
+    objective(**pairs(objective)).loss.backward()
     grads = {key: parameter.grad for key, parameter in objective.named_parameters()}
     assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
     assert all(grads[key].abs().max() > 0 for key in grads if key.startswith("cola.") and key.endswith("weight"))
+
+
+def test_all_are_called_alike():
+    for name in OBJECTIVES:
+        objective = tiny(name).eval()
+        inputs = pairs(objective)
+        loss = objective(**inputs, gather_positives=False).loss
+        assert torch.equal(loss, objective(**inputs).loss)  # with one process there is nothing to gather
+    with pytest.raises(ValueError, match="gaps"):
+        tiny("temporal_gap")(inputs["input_values"], inputs["positive_values"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -161,7 +173,7 @@ def test_loss_falls(name: str):
     optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
     losses = [step(objective, optimizer, inputs) for _ in range(40)]
     if name == "temporal_gap":
-        gaps = inputs[2]
+        gaps = inputs["gaps"]
         losses = [loss - F.binary_cross_entropy(gaps, gaps).item() for loss in losses]  # what could be known
     assert losses[-1] < 0.5 * losses[0]
 
@@ -171,7 +183,7 @@ def test_the_seed_decides(name: str):
     one, same, other = (tiny(name, seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), same.state_dict().values()))
     assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters()))
-    assert torch.equal(one(*pairs(one)).loss, same(*pairs(same)).loss)
+    assert torch.equal(one(**pairs(one)).loss, same(**pairs(same)).loss)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -190,15 +202,16 @@ def test_starts_from_the_encoder_of_a_checkpoint(name: str, tmp_path):
         objective = OBJECTIVES[name].from_pretrained(tmp_path / cls.__name__)
         expected = getattr(saved, "cola", saved).state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in objective.cola.state_dict().items())
-        assert objective(*pairs(objective)).loss.isfinite()
+        assert objective(**pairs(objective)).loss.isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_short_clips(name: str):
     objective = tiny(name)
     inputs = pairs(objective, num_frames=16)  # what the extractor pads the shortest to
-    loss = objective(*inputs).loss
+    loss = objective(**inputs).loss
     assert loss.isfinite()
     if objective.num_windows > 1:
         silence = torch.full((8, 64, 16), float(objective.config.padding_value))
-        torch.testing.assert_close(objective(*(torch.cat([x, silence], dim=1) for x in inputs)).loss, loss)
+        padded = [torch.cat([inputs[name], silence], dim=1) for name in ("input_values", "positive_values")]
+        torch.testing.assert_close(objective(*padded).loss, loss)

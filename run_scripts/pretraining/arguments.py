@@ -1,0 +1,105 @@
+"""The arguments of pre-training that are not part of a recipe."""
+
+from dataclasses import dataclass, field
+
+from run_scripts.pretraining.objectives import OBJECTIVES
+from run_scripts.pretraining.recipes import RECIPES
+
+
+@dataclass
+class DataArguments:
+    """The recordings to train and to validate on."""
+
+    dataset_name: str = field(
+        metadata={"help": "A folder of audio, a folder or glob of Parquet, or a data set on the Hub."}
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
+    dataset_split: str = field(default="train", metadata={"help": "The split to train on."})
+    audio_column: str | None = field(default=None, metadata={"help": "Defaults to the only column of type Audio."})
+    streaming: bool = field(default=False, metadata={"help": "Read the data as a stream, without a local copy."})
+    validation_clips: int = field(
+        default=256,
+        metadata={"help": "Recordings held out for validation: at most a tenth of the data, or a stream's first."},
+    )
+    max_bad_fraction: float = field(
+        default=0.2, metadata={"help": "Stop when more than this share of the clips cannot be used."}
+    )
+    probe_data: str | None = field(
+        default=None,
+        metadata={
+            "help": "A small labelled data set, of folders or Parquet, for linear evaluation at each validation."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.validation_clips < 0:
+            raise ValueError(f"--validation_clips must be at least 0, got {self.validation_clips}.")
+
+
+@dataclass
+class PretrainingArguments:
+    """The run: its recipe, its length, its log and its checkpoints. Names are the Trainer's where the thing is."""
+
+    output_dir: str = field(metadata={"help": "Folder of the checkpoints, the plots and the model."})
+    recipe: str = field(default="paper", metadata={"help": f"One of {', '.join(RECIPES)}."})
+    objective: str = field(
+        default="contrastive",
+        metadata={"help": f"COLA's own, or one that the paper compares it with: {', '.join(OBJECTIVES)}."},
+    )
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A checkpoint to start from in place of random weights."}
+    )
+    per_device_train_batch_size: int = field(
+        default=64,
+        metadata={"help": "Pairs of a step and process. Every positive of the step is a candidate for every anchor."},
+    )
+    max_steps: int = field(default=10_000, metadata={"help": "Steps of training."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, order, segments and augmentation."})
+    dataloader_num_workers: int = field(default=1, metadata={"help": "Worker processes that decode audio."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of slower steps."})
+    logging_steps: int = field(default=20, metadata={"help": "Steps between two entries of the log."})
+    eval_steps: int = field(default=250, metadata={"help": "Steps between two validations."})
+    save_steps: int = field(default=500, metadata={"help": "Steps between two checkpoints."})
+    save_total_limit: int = field(
+        default=2, metadata={"help": "Checkpoints to keep, the newest ones; 0 or less keeps all."}
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Resume from this checkpoint, or without a value from the newest whole one in output_dir. Where "
+            "there is none, the run starts anew.",
+            "nargs": "?",
+            "const": "latest",
+        },
+    )
+    load_best_model_at_end: bool = field(
+        default=False, metadata={"help": "Save the weights of the best validation instead of those of the last step."}
+    )
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "probe_accuracy, validation_loss or validation_accuracy. Defaults to probe_accuracy where there "
+            "is --probe_data, and else to validation_loss."
+        },
+    )
+    report_to: str | None = field(
+        default=None, metadata={"help": "A tracker that accelerate knows: tensorboard, trackio, wandb ..."}
+    )
+    push_to_hub: bool = field(default=False, metadata={"help": "Push the model, its card and its plots to the Hub."})
+    hub_model_id: str | None = field(
+        default=None, metadata={"help": "Repository to push to. Defaults to the name of output_dir."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise ValueError(f"--recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}.")
+        for name in ("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        metrics = ("probe_accuracy", "validation_loss", "validation_accuracy")
+        if self.metric_for_best_model not in (None, *metrics):
+            raise ValueError(
+                f"--metric_for_best_model must be one of {', '.join(metrics)}, got {self.metric_for_best_model!r}."
+            )

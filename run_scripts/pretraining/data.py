@@ -1,0 +1,231 @@
+"""From a data set to the batches of pre-training, and to the held-out pairs of its validation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from torch.utils.data import DataLoader
+
+from feature_extraction import (
+    AudioDecodingError,
+    COLAFeatureExtractor,
+    SegmentPairs,
+    collate_segment_pairs,
+    find_audio_column,
+    load_audio_dataset,
+    random_segments,
+    undecoded,
+)
+from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
+from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.validation import HeldOutPairs
+
+
+@dataclass
+class PretrainingData:
+    """
+    Recordings to train on and recordings to validate on.
+
+    Args:
+        training (`Dataset` or `IterableDataset`):
+            The recordings to train on, with their audio left encoded.
+        audio_column (`str`):
+            The column that holds it.
+        held_out_rows (`list[dict]`):
+            The rows to validate on.
+        held_out_by_shard (`dict[int, int]`):
+            How many of the first rows of a stream's shards are held out, for those of which any are.
+        class_names (`list[str]`, *optional*):
+            Names of the classes in the column `label`, which only the plots use.
+    """
+
+    training: Dataset | IterableDataset
+    audio_column: str
+    held_out_rows: list[dict[str, Any]]
+    held_out_by_shard: dict[int, int]
+    class_names: list[str] | None
+
+
+def load_data(
+    data_args: DataArguments,
+    splits: DatasetDict | IterableDatasetDict | None,
+    num_candidates: int,
+    seed: int,
+) -> PretrainingData:
+    """
+    Loads the recordings and holds some of them out.
+
+    Args:
+        data_args (`DataArguments`):
+            Which recordings.
+        splits (`DatasetDict` or `IterableDatasetDict`, *optional*):
+            The data set, if it is loaded already.
+        num_candidates (`int`):
+            How many recordings training needs at least: a batch of every process.
+        seed (`int`):
+            Seed of the choice of those that are held out.
+
+    Raises:
+        `ValueError`: If there is no such split or column, or if there are too few recordings.
+    """
+    if splits is None:
+        splits = load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name, data_args.streaming)
+    if data_args.dataset_split not in splits:
+        raise ValueError(f"There is no split {data_args.dataset_split!r}; there are {', '.join(splits)}.")
+    dataset = splits[data_args.dataset_split]
+    column = find_audio_column(dataset, data_args.audio_column)
+    label = (dataset.features or {}).get("label")
+    training, rows, by_shard = hold_out(undecoded(dataset, column), data_args.validation_clips, num_candidates, seed)
+    return PretrainingData(
+        training=training,
+        audio_column=column,
+        held_out_rows=rows,
+        held_out_by_shard=by_shard,
+        class_names=label.names if isinstance(label, ClassLabel) else None,
+    )
+
+
+def hold_out(
+    dataset: Dataset | IterableDataset, num_clips: int, batch_size: int, seed: int
+) -> tuple[Dataset | IterableDataset, list[dict[str, Any]], dict[int, int]]:
+    """
+    Holds out recordings for validation: a random choice of at most a tenth of a data set with random access, or the
+    first ones of a stream.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`):
+            The recordings, with their audio left encoded.
+        num_clips (`int`):
+            How many to hold out.
+        batch_size (`int`):
+            How many of the others are needed at least.
+        seed (`int`):
+            Seed of the choice.
+
+    Returns:
+        The data to train on, the rows that are held out, and for each shard of a stream that holds any of them how
+        many of its first rows these are.
+
+    Raises:
+        `ValueError`: If there are too few recordings.
+    """
+    if isinstance(dataset, IterableDataset):
+        rows, by_shard = [], {}
+        for shard in range(dataset.num_shards):
+            if len(rows) == num_clips:
+                break
+            rows_of_shard = list(dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)))
+            by_shard[shard] = len(rows_of_shard)
+            rows += rows_of_shard
+        if len(rows) < num_clips:
+            raise ValueError(f"The stream has {len(rows)} clips: lower --validation_clips, which is {num_clips}.")
+        return dataset, rows, by_shard
+    num_clips = min(num_clips, len(dataset) // 10)
+    if len(dataset) - num_clips < batch_size:
+        raise ValueError(
+            f"The data set has {len(dataset)} clips, of which {num_clips} are held out: that is less than a batch of "
+            f"{batch_size}. Lower --per_device_train_batch_size or add clips."
+        )
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.select(np.sort(order[num_clips:])), list(dataset.select(np.sort(order[:num_clips]))), {}
+
+
+def read_held_out_pairs(
+    data: PretrainingData, extractor: COLAFeatureExtractor, num_samples: int, max_distance: int | None
+) -> HeldOutPairs:
+    """
+    Draws a pair of segments of each held-out recording, as training does, and computes their features. Recordings that
+    cannot be decoded are left out.
+
+    Args:
+        data (`PretrainingData`):
+            The recordings.
+        extractor ([`COLAFeatureExtractor`]):
+            Computes the features.
+        num_samples (`int`):
+            Samples of a segment.
+        max_distance (`int`, *optional*):
+            Greatest distance in samples from anchor to positive. Defaults to no limit.
+    """
+    rate, drawn, labels = extractor.sampling_rate, [], []
+    for i, row in enumerate(data.held_out_rows):
+        try:
+            drawn.append(
+                random_segments(
+                    row[data.audio_column],
+                    num_samples=num_samples,
+                    rng=np.random.default_rng(i),
+                    count=2,
+                    sampling_rate=rate,
+                    max_distance=max_distance,
+                )
+            )
+        except (AudioDecodingError, FileNotFoundError):
+            continue
+        if data.class_names:
+            labels.append(data.class_names[row["label"]])
+    if not drawn:
+        return HeldOutPairs(dict.fromkeys(("input_values", "positive_values", "gaps"), torch.empty(0)))
+    anchors, positives = (
+        extractor([segments[side] for segments, _ in drawn], sampling_rate=rate, return_tensors="pt")
+        for side in (0, 1)
+    )
+    inputs = {
+        "input_values": anchors["input_values"],
+        "positive_values": positives["input_values"],
+        "gaps": torch.tensor([gaps[1] for _, gaps in drawn]),
+    }
+    return HeldOutPairs(inputs, labels or None)
+
+
+def build_loader(
+    data: PretrainingData,
+    num_samples: int,
+    sampling_rate: int,
+    max_distance: int | None,
+    args: PretrainingArguments,
+    accelerator: Accelerator,
+    progress: Progress,
+) -> DataLoader:
+    """
+    Builds the endless loader of batches of segment pairs, which starts where `progress` stands.
+
+    Args:
+        data (`PretrainingData`):
+            The recordings.
+        num_samples, sampling_rate (`int`):
+            Samples of a segment, and their rate in hertz.
+        max_distance (`int`, *optional*):
+            Greatest distance in samples from anchor to positive. Defaults to no limit.
+        args (`PretrainingArguments`):
+            Batch size, workers and seed.
+        accelerator (`Accelerator`):
+            Tells which process of how many this one is.
+        progress (`Progress`):
+            The state of each worker's reader.
+    """
+    pairs = SegmentPairs(
+        data.training,
+        num_samples=num_samples,
+        sampling_rate=sampling_rate,
+        audio_column=data.audio_column,
+        max_distance=max_distance,
+        seed=args.seed,
+        held_out=data.held_out_by_shard,
+        min_clips=args.per_device_train_batch_size,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        state=progress.readers,
+        first_worker=progress.next_worker,
+    )
+    return DataLoader(
+        pairs,
+        batch_size=args.per_device_train_batch_size,
+        collate_fn=collate_segment_pairs,
+        num_workers=args.dataloader_num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+        generator=torch.Generator().manual_seed(args.seed),
+    )

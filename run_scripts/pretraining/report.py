@@ -1,0 +1,151 @@
+"""What a run leaves behind: the model, its card, its plots, and a copy of them on the Hub."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi, ModelCard, ModelCardData
+
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAForPreTraining, COLAPreTrainedModel
+from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
+from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
+from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.recipes import CONTRASTIVE_SETTINGS, ModelSettings, TrainingSettings
+from run_scripts.pretraining.validation import HeldOutPairs, evaluating
+
+
+CARD_TEMPLATE = Path(__file__).parent / "model_card_template.md"
+# What is pushed: neither checkpoints nor lists of files on this machine.
+PUSHED = ["config.json", "preprocessor_config.json", "model.safetensors", "*.py", "README.md", "*.png"]
+# Fewer recordings than this make no meaningful plot.
+MIN_RECORDINGS_TO_PLOT = 8
+
+
+def settings_in_force(
+    model: COLAPreTrainedModel, settings: TrainingSettings, data_args: DataArguments, args: PretrainingArguments
+) -> dict[str, Any]:
+    """All settings of a run by name, those of the model as its configuration has them."""
+    config = model.config
+    values = {name: getattr(config, name) for name in asdict(ModelSettings()) if name != "segment_frames"}
+    values["segment_frames"] = config.window_size
+    if not isinstance(model, COLAForPreTraining):
+        for name in CONTRASTIVE_SETTINGS:
+            del values[name]
+    return values | asdict(settings) | asdict(data_args) | asdict(args)
+
+
+def save_results(
+    model: COLAPreTrainedModel,
+    extractor: COLAFeatureExtractor,
+    progress: Progress,
+    settings: dict[str, Any],
+    output_dir: Path,
+) -> None:
+    """Saves the model (of other objectives than the contrastive one the encoder alone), its card and the log."""
+    (model if isinstance(model, COLAForPreTraining) else model.cola).save_pretrained(output_dir)
+    extractor.save_pretrained(output_dir)
+    # JSON has no infinity.
+    arguments = {name: None if value == math.inf else value for name, value in settings.items()}
+    state = {"arguments": arguments, "history": progress.history, "best_step": progress.best_step}
+    (output_dir / "training_state.json").write_text(json.dumps(state, indent=2))
+    write_model_card(progress, settings, output_dir)
+
+
+def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: Path) -> None:
+    """Writes `README.md`, with the settings in force and the last value of each metric."""
+    metrics = {}
+    for entry in progress.history:
+        metrics |= entry
+    is_contrastive = settings["objective"] == "contrastive"
+    # Folders by their names alone: their paths are of this machine.
+    shown = {name: value for name, value in settings.items() if value is not None and name != "output_dir"}
+    for name in ("dataset_name", "probe_data", "model_name_or_path"):
+        if name in shown:
+            shown[name] = Path(shown[name]).name
+    note = "The last value of each metric in training."
+    if "accuracy" in metrics:
+        note += (
+            " The accuracies are those of the pretext task, on batches of "
+            f"{settings['per_device_train_batch_size']} pairs in each process."
+        )
+    if settings["load_best_model_at_end"]:
+        note += f" The weights are those of step {progress.best_step}, whose validation was the best."
+    card = ModelCard.from_template(
+        ModelCardData(
+            library_name="transformers",
+            pipeline_tag="feature-extraction",
+            tags=["audio", "cola", *(["contrastive-learning"] if is_contrastive else []), "self-supervised-learning"],
+        ),
+        template_path=str(CARD_TEMPLATE),
+        data_name=shown["dataset_name"],
+        model_name=output_dir.name,
+        source="by COLA"
+        if is_contrastive
+        else f"by the objective `{settings['objective']}`, one of those that the paper of COLA compares it with",
+        settings=shown,
+        metrics=metrics,
+        metrics_note=note,
+    )
+    card.save(output_dir / "README.md")
+
+
+def draw_plots(
+    model: COLAPreTrainedModel,
+    held_out: HeldOutPairs,
+    progress: Progress,
+    batch_size: int,
+    num_processes: int,
+    output_dir: Path,
+) -> None:
+    """
+    Draws the training curves, and of the held-out recordings the similarity matrix, if the objective computes
+    similarities, and a map of their embeddings.
+    """
+    chance = {"accuracy": 1 / batch_size}
+    if isinstance(model, COLAForPreTraining):  # which gathers the positives of all processes
+        num_candidates = batch_size * num_processes
+        chance = {"loss": np.log(num_candidates), "accuracy": 1 / num_candidates}
+    plot_training_curves(progress.history, output_dir / "training_curves.png", chance)
+    if len(held_out) < MIN_RECORDINGS_TO_PLOT:
+        return
+    with evaluating(model):
+        inputs = {name: values.to(model.device) for name, values in held_out.take(64).items()}
+        logits = model(**inputs, gather_positives=False).logits
+        segments = torch.cat([held_out.inputs["input_values"], held_out.inputs["positive_values"]])
+        embeddings = model.cola(segments.to(model.device)).pooler_output
+    if logits is not None:
+        plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png")
+    plot_embedding_map(
+        embeddings.float().cpu().numpy(),
+        output_dir / "embedding_map.png",
+        held_out.labels and held_out.labels * 2,
+        pairs=True,
+        title="Two segments of each held-out recording, joined by a line (t-SNE of h)",
+    )
+
+
+def create_hub_repository(args: PretrainingArguments) -> str:
+    """
+    Creates the repository to push to, unless it exists, so that a wrong name or a missing token stops the run before
+    it starts.
+
+    Returns:
+        Its full name.
+    """
+    name = args.hub_model_id or Path(args.output_dir).resolve().name
+    return HfApi().create_repo(name, exist_ok=True).repo_id
+
+
+def push_to_hub(output_dir: Path, repo_id: str) -> None:
+    """Pushes the model, the feature extractor, the card and the plots in one commit."""
+    HfApi().upload_folder(
+        repo_id=repo_id,
+        folder_path=output_dir,
+        allow_patterns=PUSHED,
+        commit_message="Upload COLA, its feature extractor, card and plots",
+    )

@@ -1,0 +1,48 @@
+"""The list of clips that a run could not use, or only with padding."""
+
+from pathlib import Path
+
+from feature_extraction import ClipNote
+
+
+# Fewer clips than this say nothing about the share of bad ones.
+MIN_CLIPS_TO_JUDGE = 200
+
+
+class SkippedClips:
+    """
+    A file of tab-separated lines, one for each clip that was skipped or is short: kind, name and reason. A clip that
+    is met again in a later epoch, or after a resume, is listed once.
+
+    Args:
+        path (`Path`):
+            The file, which may exist.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self.listed = {tuple(line.split("\t")[:2]) for line in lines}
+
+    def add(self, notes: list[ClipNote]) -> None:
+        new = {(kind, name): reason for kind, name, reason in notes if (kind, name) not in self.listed}
+        if new:
+            self.listed |= set(new)
+            with open(self.path, "a") as file:
+                file.writelines(
+                    f"{kind}\t{name}\t{' '.join(reason.split())}\n" for (kind, name), reason in new.items()
+                )
+
+
+def check_bad_fraction(num_clips: int, num_bad: int, max_bad_fraction: float, output_dir: Path) -> None:
+    """
+    Checks that few enough of the clips read so far had to be skipped.
+
+    Raises:
+        `ValueError`: If their share is above `max_bad_fraction`.
+    """
+    if num_clips >= MIN_CLIPS_TO_JUDGE and num_bad > max_bad_fraction * num_clips:
+        raise ValueError(
+            f"{num_bad} of {num_clips} clips cannot be used, more than --max_bad_fraction {max_bad_fraction}: "
+            f"{output_dir}/skipped_*.tsv lists them. Earlier checkpoints are kept."
+        )

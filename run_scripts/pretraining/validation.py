@@ -1,0 +1,109 @@
+"""What the objective and a linear probe make of held-out recordings during training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAModel, COLAPreTrainedModel
+from run_scripts.evaluation.embedders import embed_all, encoder_embedder, read_waveforms
+from run_scripts.evaluation.labels import load_labelled
+from run_scripts.evaluation.probes import linear_evaluation
+
+
+@dataclass
+class HeldOutPairs:
+    """
+    One pair of segments of each held-out recording, not augmented.
+
+    Args:
+        inputs (`dict[str, torch.Tensor]`):
+            The arguments of an objective's `forward`: `input_values`, `positive_values` and `gaps`.
+        labels (`list[str]`, *optional*):
+            The label of each recording, for the plots.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    labels: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs["gaps"])
+
+    def take(self, count: int) -> dict[str, torch.Tensor]:
+        """The inputs of the first pairs."""
+        return {name: values[:count] for name, values in self.inputs.items()}
+
+    def batches(self, batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
+        parts = {name: values.split(batch_size) for name, values in self.inputs.items()}
+        for batch in zip(*parts.values()):
+            yield dict(zip(parts, batch))
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, after which the model is in its earlier mode."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        yield
+    model.train(was_training)
+
+
+def validate(model: COLAPreTrainedModel, pairs: HeldOutPairs, batch_size: int) -> dict[str, float]:
+    """
+    Computes the objective on held-out recordings, in each process for itself.
+
+    Returns:
+        `validation_loss`, and for objectives that compare recordings `validation_accuracy` and `validation_cosine`,
+        the mean cosine similarity of the projections of different recordings.
+    """
+    entry, projections = {}, []
+    with evaluating(model):
+        for batch in pairs.batches(batch_size):
+            inputs = {name: values.to(model.device) for name, values in batch.items()}
+            # Every process has the same recordings, which would be their own negatives.
+            outputs = model(**inputs, gather_positives=False)
+            for name in ("loss", "accuracy"):
+                if outputs.get(name) is not None:
+                    share = outputs[name].item() * len(batch["gaps"]) / len(pairs)
+                    entry[f"validation_{name}"] = entry.get(f"validation_{name}", 0.0) + share
+            if outputs.anchor_embeds is not None:
+                projections.append(outputs.anchor_embeds)
+    if projections:
+        unit = torch.nn.functional.normalize(torch.cat(projections), dim=-1)
+        total = len(unit)
+        entry["validation_cosine"] = ((unit.sum(0).square().sum() - total) / (total * (total - 1))).item()
+    return entry
+
+
+class LinearProbe:
+    """
+    Linear evaluation of an encoder on a small labelled data set, whose clips are decoded once.
+
+    Args:
+        name (`str`):
+            A data set with the splits `train` and `test` and a column `label`.
+        extractor ([`COLAFeatureExtractor`]):
+            Computes the features.
+
+    Raises:
+        `ValueError`: If a split is missing or has no labels.
+    """
+
+    def __init__(self, name: str, extractor: COLAFeatureExtractor):
+        splits = load_labelled(name)
+        self.extractor = extractor
+        self.waveforms = {
+            split: read_waveforms(clips, extractor.sampling_rate, "Decoding the clips of the probe")
+            for split, clips in splits.items()
+        }
+        self.labels = {split: clips["label"] for split, clips in splits.items()}
+
+    def accuracy(self, model: COLAModel) -> float:
+        """Test accuracy in % of logistic regression on the embeddings of the clips."""
+        with evaluating(model):
+            embed = encoder_embedder(model, self.extractor)
+            vectors = {split: embed_all(embed, clips, "Probing") for split, clips in self.waveforms.items()}
+        return linear_evaluation(vectors["train"], self.labels["train"], vectors["test"], self.labels["test"])

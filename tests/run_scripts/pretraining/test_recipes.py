@@ -1,0 +1,93 @@
+"""Recipes, and the arguments that take the place of their values."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import pretraining_arguments
+from modeling_cola import COLAConfig, COLAForPreTraining
+from run_scripts import run_pretraining
+from run_scripts.pretraining.arguments import PretrainingArguments
+from run_scripts.pretraining.recipes import RECIPES, ModelSettings, TrainingSettings, given, override
+from run_scripts.run_pretraining import build_model
+
+
+# For each setting a value that no recipe has.
+MODEL_VALUES = {
+    "encoder": "mobilenetv3_small_050",
+    "encoder_stride": 16,
+    "drop_path_rate": 0.1,
+    "zero_init_residual": True,
+    "pooling": "mean_max",
+    "segment_frames": 64,
+    "projection_hidden_size": 32,
+    "similarity": "bilinear",
+    "temperature": 0.3,
+    "bilinear_init_std": 0.02,
+    "bilinear_init_diagonal": 0.04,
+    "decorrelation_weight": 0.01,
+}
+TRAINING_VALUES = {
+    "optim": "nadam",
+    "learning_rate": 2e-4,
+    "weight_decay": 0.1,
+    "lr_scheduler_type": "linear",
+    "warmup_ratio": 0.5,
+    "max_distance": 0.25,
+    "noise_ratio": 0.2,
+    "mix_share": 0.1,
+    "equalizer_std": 0.3,
+    "mask_bands": 4,
+    "mask_frames": 6,
+}
+
+
+def test_every_recipe_is_complete():
+    for recipe in RECIPES.values():
+        assert set(given(recipe.training)) == {field.name for field in fields(TrainingSettings)}
+        recipe.model.to_config()
+
+
+def test_every_setting_is_an_argument(tones: Path, tmp_path: Path):
+    assert set(MODEL_VALUES) == {field.name for field in fields(ModelSettings)}
+    assert set(TRAINING_VALUES) == {field.name for field in fields(TrainingSettings)}
+    values = MODEL_VALUES | TRAINING_VALUES
+    more = ["--zero_init_residual" if value is True else f"--{name}={value}" for name, value in values.items()]
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, "--max_steps", "2", *more))
+    state = json.loads((tmp_path / "training_state.json").read_text())
+    assert {name: state["arguments"][name] for name in values} == values
+    assert [entry["learning_rate"] for entry in state["history"]] == [2e-4, 0.0]  # one step of warm-up, then linear
+    model = COLAForPreTraining.from_pretrained(tmp_path)
+    assert model.config.window_size == model.config.window_hop == 64
+    assert all(getattr(model.config, name) == MODEL_VALUES[name] for name in MODEL_VALUES if name != "segment_frames")
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["min_frames"] == 64
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_is_not_given_is_the_recipes(recipe: str):
+    args, wanted = PretrainingArguments("out", recipe=recipe), given(RECIPES[recipe].model)
+    config = build_model(args)[0].config
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    assert config.encoder == wanted.get("encoder", COLAConfig().encoder)
+    own = ModelSettings(encoder="test_efficientnet", pooling="mean", similarity="bilinear", encoder_stride=16)
+    config = build_model(args, own)[0].config
+    assert {name: getattr(config, name) for name in given(own)} == given(own)
+    assert config.projection_hidden_size == wanted.get("projection_hidden_size")
+
+    training = override(RECIPES[recipe].training, TrainingSettings(learning_rate=0.5, noise_ratio=0.0))
+    expected = asdict(RECIPES[recipe].training) | {"learning_rate": 0.5, "noise_ratio": 0.0}
+    assert asdict(training) == expected
+
+
+def test_the_papers_segments_are_anywhere():
+    assert RECIPES["paper"].training.max_distance_samples(16000) is None
+    assert RECIPES["best"].training.max_distance_samples(16000) == 8000
+
+
+def test_starts_from_a_checkpoint(pretrained: Path):
+    expected = COLAForPreTraining.from_pretrained(pretrained).state_dict()
+    model, _ = build_model(PretrainingArguments("out", model_name_or_path=str(pretrained)))
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())

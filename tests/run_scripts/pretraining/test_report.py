@@ -1,0 +1,65 @@
+"""The card and the plots of a run, and what of them is pushed to the Hub."""
+
+import io
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from huggingface_hub import ModelCard
+
+from helpers import pretraining_arguments
+from hub_server import serving_hub
+from modeling_cola import COLAConfig, COLAForPreTraining
+from run_scripts import run_pretraining
+from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.objectives import OBJECTIVES
+from run_scripts.pretraining.report import draw_plots
+from run_scripts.pretraining.validation import HeldOutPairs
+
+
+def test_the_card_says_what_was_in_force(tones: Path, tmp_path: Path):
+    arguments = ("--recipe", "best", "--pooling", "max", "--learning_rate", "0.004", "--max_steps", "1")
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, *arguments))
+    card = (tmp_path / "README.md").read_text()
+    assert "| learning_rate | 0.004 |" in card and "| pooling | max |" in card and "| equalizer_std | 0.5 |" in card
+    assert "statistics" not in card
+    assert "| projection_hidden_size | 1024 |" in card  # the recipe's
+    assert f"| dataset_name | {tones.name} |" in card and str(tones.parent) not in card
+    assert ModelCard.load(tmp_path / "README.md").data.pipeline_tag == "feature-extraction"
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_similarities_are_drawn_where_there_are_any(tmp_path: Path, objective: str):
+    model = OBJECTIVES[objective](COLAConfig(encoder="compact", compact_channels=8, hidden_size=32))
+    segments = torch.randn(2, 8, 96 * model.num_windows, 64)
+    held_out = HeldOutPairs({"input_values": segments[0], "positive_values": segments[1], "gaps": torch.rand(8)})
+    draw_plots(model, held_out, Progress(history=[{"step": 1, "loss": 1.0}]), 8, 1, tmp_path)
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    similarity = {"similarity_matrix"} if objective in ("contrastive", "triplet") else set()
+    assert drawn == {"training_curves", "embedding_map"} | similarity
+
+
+def test_model_extractor_card_and_plots_are_pushed_in_one_commit(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with serving_hub(monkeypatch) as hub:
+        more = ("--push_to_hub", "--hub_model_id", "somebody/cola-tones", "--validation_clips", "8")
+        run_pretraining.main(pretraining_arguments(tones, tmp_path, *more))
+    assert hub.repositories == ["somebody/cola-tones"]
+    (files,) = hub.commits
+    code = {"configuration_cola.py", "modeling_cola.py", "feature_extraction_cola.py"}
+    saved = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "training_curves.png"}
+    assert set(files) == code | saved
+    assert all(content == (tmp_path / name).read_bytes() for name, content in files.items())
+    weights = safetensors.torch.load(io.BytesIO(files["model.safetensors"]).getvalue())
+    assert weights.keys() == COLAForPreTraining.from_pretrained(tmp_path).state_dict().keys()
+
+
+def test_a_repository_that_cannot_be_made_stops_the_run_before_it_starts(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OSError):
+        run_pretraining.main(pretraining_arguments(tones, tmp_path, "--push_to_hub"))
+    assert not list(tmp_path.glob("checkpoint-*"))
