@@ -40,7 +40,7 @@ pretrain-paper: FLAGS := --recipe best --encoder efficientnet_b0 --pooling max -
 pretrain-best pretrain-paper: install
 	@test -n "$(DATA)" || { echo "Say which audio: make $@ DATA=path/to/audio" >&2; exit 2; }
 	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(DATA)" --output_dir outputs/$@-seed$(SEED) \
-		--seed $(SEED) --resume $(FLAGS)
+		--seed $(SEED) --resume_from_checkpoint $(FLAGS)
 	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 

@@ -1,6 +1,5 @@
 """The card and the plots of a run, and what of them is pushed to the Hub."""
 
-import io
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,7 @@ def test_model_extractor_card_and_plots_are_pushed_in_one_commit(
     saved = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "training_curves.png"}
     assert set(files) == code | saved
     assert all(content == (tmp_path / name).read_bytes() for name, content in files.items())
-    weights = safetensors.torch.load(io.BytesIO(files["model.safetensors"]).getvalue())
+    weights = safetensors.torch.load(files["model.safetensors"])
     assert weights.keys() == COLAForPreTraining.from_pretrained(tmp_path).state_dict().keys()
 
 
