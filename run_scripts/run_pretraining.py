@@ -22,7 +22,7 @@ from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAForPreTraining, COLAPreTrainedModel
 from run_scripts.common.cpu import tune_cpu
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
-from run_scripts.pretraining.checkpointing import Progress, check_arguments, choose_checkpoint, make_output_dir
+from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
 from run_scripts.pretraining.data import build_loader, load_data, read_held_out_pairs
 from run_scripts.pretraining.objectives import OBJECTIVES
 from run_scripts.pretraining.recipes import (
@@ -109,9 +109,7 @@ def train(
             The run.
         data_args (`DataArguments`):
             The recordings.
-        model_settings (`ModelSettings`, *optional*):
-            Values that take the place of the recipe's.
-        training_settings (`TrainingSettings`, *optional*):
+        model_settings, training_settings (`ModelSettings` and `TrainingSettings`, *optional*):
             Values that take the place of the recipe's.
         dataset (`DatasetDict` or `IterableDatasetDict`, *optional*):
             The data set, if it is loaded already. `data_args.dataset_name` is then only its name.
@@ -135,56 +133,67 @@ def train(
 
     fixed = fix_arguments(settings, accelerator.num_processes)
     checkpoint = choose_checkpoint(args.resume_from_checkpoint, output_dir)
-    progress = Progress()
-    if checkpoint:
-        check_arguments(checkpoint, fixed)
-        progress = Progress.load(checkpoint / f"progress_{accelerator.process_index}.json")
-        logger.info(f"Resuming from {checkpoint}.")
+    progress = load_progress(checkpoint, fixed, accelerator.process_index) if checkpoint else Progress()
+    trainer = build_trainer(accelerator, model, extractor, training, args, data_args, dataset, progress, fixed)
+    start_trackers(accelerator, args.report_to, settings)
+    trainer.train(checkpoint)
 
+    if accelerator.is_main_process:
+        finish(trainer, settings, repo_id)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return output_dir
+
+
+def build_trainer(
+    accelerator: Accelerator,
+    model: COLAPreTrainedModel,
+    extractor: COLAFeatureExtractor,
+    training: TrainingSettings,
+    args: PretrainingArguments,
+    data_args: DataArguments,
+    dataset: DatasetDict | IterableDatasetDict | None,
+    progress: Progress,
+    fixed_arguments: dict[str, Any],
+) -> PretrainingTrainer:
+    """Loads the data and builds the trainer on it; the arguments are those of [`train`] and `PretrainingTrainer`."""
     num_candidates = args.per_device_train_batch_size * accelerator.num_processes
     data = load_data(data_args, dataset, num_candidates, args.seed)
+    rate = extractor.sampling_rate
     num_samples = extractor.num_samples(model.config.window_size * model.num_windows)
-    max_distance = training.max_distance_samples(extractor.sampling_rate)
-    held_out = read_held_out_pairs(data, extractor, num_samples, max_distance)
-    probe = LinearProbe(data_args.probe_data, extractor) if data_args.probe_data else None
-    loader = build_loader(data, num_samples, extractor.sampling_rate, max_distance, args, accelerator, progress)
-
-    trainer = PretrainingTrainer(
+    max_distance = training.max_distance_samples(rate)
+    return PretrainingTrainer(
         accelerator=accelerator,
         model=model,
         extractor=extractor,
         settings=training,
         args=args,
-        loader=loader,
-        held_out=held_out,
-        probe=probe,
+        loader=build_loader(data, num_samples, rate, max_distance, args, accelerator, progress),
+        held_out=read_held_out_pairs(data, extractor, num_samples, max_distance),
+        probe=LinearProbe(data_args.probe_data, extractor) if data_args.probe_data else None,
         progress=progress,
-        fixed_arguments=fixed,
+        fixed_arguments=fixed_arguments,
         max_bad_fraction=data_args.max_bad_fraction,
     )
-    start_trackers(accelerator, args.report_to, settings)
-    trainer.train(checkpoint)
 
-    if accelerator.is_main_process:
-        if args.load_best_model_at_end:
-            trainer.load_best()
-        model = trainer.unwrapped_model
-        save_results(model, extractor, progress, settings, output_dir)
-        draw_plots(
-            model=model,
-            held_out=held_out,
-            progress=progress,
-            batch_size=args.per_device_train_batch_size,
-            num_processes=accelerator.num_processes,
-            output_dir=output_dir,
-        )
-        logger.info(f"Saved the model, its plots and its card in {output_dir}.")
-        if repo_id:
-            push_to_hub(output_dir, repo_id)
-            logger.info(f"Pushed them to {repo_id}.")
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return output_dir
+
+def finish(trainer: PretrainingTrainer, settings: dict[str, Any], repo_id: str | None) -> None:
+    """Saves what a run leaves behind, and pushes it to the Hub if there is a repository for it."""
+    if trainer.args.load_best_model_at_end:
+        trainer.load_best()
+    save_results(trainer.unwrapped_model, trainer.extractor, trainer.progress, settings, trainer.output_dir)
+    draw_plots(
+        model=trainer.unwrapped_model,
+        held_out=trainer.held_out,
+        progress=trainer.progress,
+        batch_size=trainer.args.per_device_train_batch_size,
+        num_processes=trainer.accelerator.num_processes,
+        output_dir=trainer.output_dir,
+    )
+    logger.info(f"Saved the model, its plots and its card in {trainer.output_dir}.")
+    if repo_id:
+        push_to_hub(trainer.output_dir, repo_id)
+        logger.info(f"Pushed them to {repo_id}.")
 
 
 def fix_arguments(settings: dict[str, Any], num_processes: int) -> dict[str, Any]:

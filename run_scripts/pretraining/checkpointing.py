@@ -181,9 +181,10 @@ def _find_whole_checkpoint(output_dir: Path) -> Path | None:
     return chosen[0] and Path(chosen[0])
 
 
-def check_arguments(checkpoint: Path, arguments: dict[str, Any]) -> None:
+def load_progress(checkpoint: Path, arguments: dict[str, Any], process_index: int) -> Progress:
     """
-    Checks that a run with these arguments is the one that the checkpoint was written by.
+    Loads the state of this process's run, after a check that a run with these arguments is the one that the checkpoint
+    was written by.
 
     Raises:
         `ValueError`: If it is not; the message names the arguments that differ.
@@ -199,6 +200,8 @@ def check_arguments(checkpoint: Path, arguments: dict[str, Any]) -> None:
             f"{checkpoint} is of a run with other settings: {'; '.join(differing)}. Resume with the same ones, or "
             "start another run from its weights with --model_name_or_path and another --output_dir."
         )
+    logger.info(f"Resuming from {checkpoint}.")
+    return Progress.load(checkpoint / f"progress_{process_index}.json")
 
 
 def save_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:

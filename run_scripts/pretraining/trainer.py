@@ -30,7 +30,7 @@ from run_scripts.pretraining.checkpointing import (
 )
 from run_scripts.pretraining.recipes import TrainingSettings
 from run_scripts.pretraining.skipped_clips import SkippedClips, check_bad_fraction
-from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, validate
+from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, validate, warn_if_degenerate
 
 
 logger = get_logger(__name__)
@@ -303,19 +303,3 @@ class PretrainingTrainer:
         )
         self.accelerator.end_training()
         raise SystemExit(128 + number)
-
-
-def warn_if_degenerate(entry: dict[str, float], num_candidates: int) -> None:
-    """Warns when the pretext task has become too easy to teach anything, or when the embedding has collapsed."""
-    if entry["step"] < 100:
-        return  # too early to tell
-    if entry.get("accuracy", 0) > 0.99 and num_candidates > 1:
-        logger.warning(
-            f"Step {entry['step']}: the pretext accuracy is {100 * entry['accuracy']:.1f} %. The task is solved, so "
-            "the encoder learns little more: add recordings or longer ones, or raise the batch size."
-        )
-    if entry.get("validation_cosine", 0) > 0.95:
-        logger.warning(
-            f"Step {entry['step']}: the embeddings of different recordings have a mean cosine of "
-            f"{entry['validation_cosine']:.2f}: they have collapsed. Lower the learning rate."
-        )

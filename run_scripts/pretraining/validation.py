@@ -5,12 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from accelerate.logging import get_logger
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAModel, COLAPreTrainedModel
 from run_scripts.evaluation.embedders import embed_all, encoder_embedder, read_waveforms
 from run_scripts.evaluation.labels import load_labelled
 from run_scripts.evaluation.probes import linear_evaluation
+
+
+logger = get_logger(__name__)
 
 
 @dataclass
@@ -76,6 +80,22 @@ def validate(model: COLAPreTrainedModel, pairs: HeldOutPairs, batch_size: int) -
         total = len(unit)
         entry["validation_cosine"] = ((unit.sum(0).square().sum() - total) / (total * (total - 1))).item()
     return entry
+
+
+def warn_if_degenerate(entry: dict[str, float], num_candidates: int) -> None:
+    """Warns when the pretext task has become too easy to teach anything, or when the embedding has collapsed."""
+    if entry["step"] < 100:
+        return  # too early to tell
+    if entry.get("accuracy", 0) > 0.99 and num_candidates > 1:
+        logger.warning(
+            f"Step {entry['step']}: the pretext accuracy is {100 * entry['accuracy']:.1f} %. The task is solved, so "
+            "the encoder learns little more: add recordings or longer ones, or raise the batch size."
+        )
+    if entry.get("validation_cosine", 0) > 0.95:
+        logger.warning(
+            f"Step {entry['step']}: the embeddings of different recordings have a mean cosine of "
+            f"{entry['validation_cosine']:.2f}: they have collapsed. Lower the learning rate."
+        )
 
 
 class LinearProbe:

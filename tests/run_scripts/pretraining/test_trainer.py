@@ -1,7 +1,6 @@
 """The training loop."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from run_scripts.pretraining import trainer
 from run_scripts.pretraining.arguments import PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.recipes import RECIPES
-from run_scripts.pretraining.trainer import PretrainingTrainer, warn_if_degenerate
+from run_scripts.pretraining.trainer import PretrainingTrainer
 from run_scripts.pretraining.validation import HeldOutPairs
 
 
@@ -45,22 +44,6 @@ def test_norms_and_biases_do_not_decay(tmp_path: Path):
     assert decayed["weight_decay"] == 0.05 and others["weight_decay"] == 0
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in others["params"])
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ({"step": 100, "accuracy": 0.995}, "add recordings"),
-        ({"step": 100, "validation_cosine": 0.99}, "collapsed"),
-        ({"step": 100, "accuracy": 0.9, "validation_cosine": 0.5}, None),
-        ({"step": 2, "accuracy": 1.0, "validation_cosine": 0.99}, None),
-    ],
-)
-def test_warns_of_a_solved_task_and_of_collapse(entry: dict, message: str | None, caplog: pytest.LogCaptureFixture):
-    Accelerator()
-    with caplog.at_level(logging.WARNING):
-        warn_if_degenerate(entry, 64)
-    assert (message in caplog.text) if message else not caplog.text
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])

@@ -1,0 +1,74 @@
+"""What is held out, and what is computed on it."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+
+from modeling_cola import COLAConfig, COLAForPreTraining
+from modeling_cola.modeling_cola import decorrelation_loss
+from run_scripts.pretraining.data import hold_out
+from run_scripts.pretraining.validation import HeldOutPairs, validate, warn_if_degenerate
+
+
+def held_out_pairs(count: int) -> HeldOutPairs:
+    generator = torch.Generator().manual_seed(0)
+    anchors, positives = torch.randn(2, count, 96, 64, generator=generator)
+    return HeldOutPairs({"input_values": anchors, "positive_values": positives, "gaps": torch.rand(count)})
+
+
+def test_the_validation_loss_is_the_training_loss_on_held_out_recordings():
+    """With the penalty on correlations, so that both curves of the plot are of one quantity."""
+    torch.manual_seed(0)
+    config = COLAConfig(encoder="compact", compact_channels=8, pooling="statistics", decorrelation_weight=0.5)
+    model, pairs = COLAForPreTraining(config).train(), held_out_pairs(8)
+    entry = validate(model, pairs, batch_size=4)
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        outputs = [model(**batch) for batch in pairs.batches(4)]
+        embeddings = [model.cola(torch.cat([b["input_values"], b["positive_values"]])) for b in pairs.batches(4)]
+    assert entry["validation_loss"] == pytest.approx(np.mean([output.loss.item() for output in outputs]), rel=1e-5)
+    assert entry["validation_accuracy"] == pytest.approx(np.mean([output.accuracy.item() for output in outputs]))
+    penalty = np.mean([decorrelation_loss(output.pooler_output).item() for output in embeddings])
+    config.decorrelation_weight = 0.0
+    plain = validate(model, pairs, batch_size=4)["validation_loss"]
+    assert entry["validation_loss"] - plain == pytest.approx(0.5 * penalty, rel=1e-4) and penalty > 1
+
+
+def test_a_smaller_last_batch_counts_by_its_size():
+    torch.manual_seed(0)
+    model, pairs = COLAForPreTraining(COLAConfig(encoder="compact", compact_channels=8)), held_out_pairs(5)
+    entry = validate(model, pairs, batch_size=4)
+    model.eval()
+    with torch.no_grad():
+        losses = [model(**batch).loss.item() for batch in pairs.batches(4)]
+    assert entry["validation_loss"] == pytest.approx((4 * losses[0] + losses[1]) / 5, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_clips", [0, 3, 50])
+def test_at_most_a_tenth_is_held_out(num_clips: int):
+    dataset = Dataset.from_dict({"number": list(range(100))})
+    training, rows, by_shard = hold_out(dataset, num_clips, batch_size=8, seed=1)
+    held_out = [row["number"] for row in rows]
+    assert len(held_out) == min(num_clips, 10) and by_shard == {}
+    assert sorted(held_out + training["number"]) == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"step": 100, "accuracy": 0.995}, "add recordings"),
+        ({"step": 100, "validation_cosine": 0.99}, "collapsed"),
+        ({"step": 100, "accuracy": 0.9, "validation_cosine": 0.5}, None),
+        ({"step": 2, "accuracy": 1.0, "validation_cosine": 0.99}, None),
+    ],
+)
+def test_warns_of_a_solved_task_and_of_collapse(entry: dict, message: str | None, caplog: pytest.LogCaptureFixture):
+    Accelerator()
+    with caplog.at_level(logging.WARNING):
+        warn_if_degenerate(entry, 64)
+    assert (message in caplog.text) if message else not caplog.text
