@@ -1,10 +1,12 @@
 from transformers import AutoFeatureExtractor
 
 from .audio import SILENCE, AudioDecodingError, AudioFile, SilentAudioError, load_audio, open_audio
+from .clip_reader import Position, ReaderState
 from .collator import ClipDecoder, COLADataCollator
 from .feature_extraction_cola import COLAFeatureExtractor
 from .loading import find_audio_column, load_audio_dataset, undecoded
-from .segment_stream import SegmentPair, SegmentPairs, collate_segment_pairs
+from .pair_drawer import ClipNote, SegmentPair
+from .segment_stream import SegmentPairs, collate_segment_pairs
 from .segments import random_segments
 
 
@@ -19,6 +21,9 @@ __all__ = [
     "COLADataCollator",
     "COLAFeatureExtractor",
     "ClipDecoder",
+    "ClipNote",
+    "Position",
+    "ReaderState",
     "SILENCE",
     "SegmentPair",
     "SegmentPairs",

@@ -1,94 +1,111 @@
-"""Any data set with an audio column -> an endless stream of segment pairs."""
+"""Shuffling: an endless stream of segment pairs over any data set that has an audio column."""
 
 import logging
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from datasets import Dataset, IterableDataset
 
-from .audio import SILENCE, AudioDecodingError, SilentAudioError
+from .clip_reader import ClipReader, Position, ReaderState
 from .loading import find_audio_column, undecoded
-from .segments import random_segments
+from .pair_drawer import PairDrawer, SegmentPair
 
 
 logger = logging.getLogger(__name__)
 
-# Rows of a stream that are in memory together.
-READ_AT_ONCE = 8
 
-
-@dataclass
-class SegmentPair:
+class PairBuffer:
     """
-    Two segments of one recording, each of shape `(num_samples,)`, or shorter ones of a shorter recording.
+    A buffer of consecutive segment pairs of one epoch, which are given in random order. It is filled a little at a
+    time, while the previous buffer is emptied.
 
-    `state` is where the reader that read it stands after it. `notes` are the clips told of since the pair before, as
-    (kind, name, reason): those that were skipped, and this one if it is short. `gap` is how far apart the segments
-    begin, as a share of the greatest distance possible: NaN if there is only one place for them.
+    Args:
+        start (`Position`):
+            The position at which the buffer begins.
+        pairs (`Iterator[tuple[SegmentPair, Position]]`):
+            The epoch's pairs from there on, each with the position after it.
+        size (`int`):
+            How many pairs the buffer holds.
     """
 
-    anchor: np.ndarray
-    positive: np.ndarray
-    state: tuple[int, ...] = ()
-    notes: list[tuple[str, str, str]] = field(default_factory=list)
-    gap: float = math.nan
+    def __init__(self, start: Position, pairs: Iterator[tuple[SegmentPair, Position]], size: int):
+        self.start = start
+        self.end = start
+        self.pairs: list[SegmentPair] = []
+        self._size = size
+        self._unread = islice(pairs, size)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.pairs) == self._size
+
+    def read(self, count: int | None = None) -> None:
+        """Reads `count` pairs, or as many as there still are and fit. Without `count`, reads all that fit."""
+        for pair, position in islice(self._unread, count):
+            self.pairs.append(pair)
+            self.end = position
+
+    def shuffled(self, seed: int, reader: int) -> list[SegmentPair]:
+        """The pairs in an order that depends on the seed, the reader and the start of the buffer."""
+        order = np.random.default_rng([seed, reader, *self.start]).permutation(len(self.pairs))
+        return [self.pairs[index] for index in order]
 
 
 class SegmentPairs(torch.utils.data.IterableDataset):
     """
     An endless, shuffled stream of [`SegmentPair`] over a data set, for a `DataLoader` with any number of workers.
 
-    Every rank and worker is a reader with clips of its own, so that an epoch has each clip once: of a data set with
-    random access every n-th of the epoch's permutation; of a stream every n-th of its shards, in an order drawn anew
-    each epoch, with their segment pairs shuffled in a buffer. (Where a stream has fewer shards than there are
-    readers, each reads all of them and takes every n-th clip.) The same seed gives the same stream, wherever it was
-    interrupted: a stream that goes on reads again the shard it was in and at most two buffers of clips, and neither
-    loses nor repeats one.
+    Each worker of each process is a reader with clips of its own, as [`ClipReader`] says, so that an epoch has each
+    clip once. The segment pairs of a stream are also shuffled in a buffer. The same seed gives the same stream,
+    wherever it was interrupted: no clip is lost or repeated. To resume, a reader of a stream reads again the shard in
+    which it was, and at most two buffers of clips.
 
-    Clips that teach nothing are skipped and told of, by kind: `"empty"`, `"damaged"`, `"missing"`, and `"silent"` if
-    three draws of two segments had one without any sample above a step of 16 bits. A `"short"` clip, one that has no
-    whole segment, is told of too, but used: the feature extractor pads it.
+    Clips of no use are skipped, with a [`ClipNote`] of kind `"empty"`, `"damaged"`, `"missing"`, or `"silent"` if
+    each of three draws of two segments had one with no sample above [`SILENCE`]. A clip that is shorter than a segment
+    is noted as `"short"` but used, since the feature extractor pads it.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
-            From `datasets`, with an audio column.
+            A data set of `datasets` with an audio column.
         num_samples (`int`):
             Length of a segment.
         sampling_rate (`int`, *optional*, defaults to 16000):
-            The rate of the segments, in hertz.
+            Sampling rate of the segments, in hertz.
         audio_column (`str`, *optional*):
             The column to read. Defaults to the only one of type `Audio`.
         max_distance (`int`, *optional*):
-            How far from the anchor the positive begins, at the most, in samples. Defaults to anywhere (the paper's).
+            The greatest distance between the starts of anchor and positive, in samples. Defaults to no limit, as in
+            the paper.
         seed (`int`, *optional*, defaults to 0):
-            Of the order and of the segments.
+            Seed of the order and of the segments.
         shuffle (`bool`, *optional*, defaults to `True`):
             Whether to shuffle.
         buffer_size (`int`, *optional*, defaults to 512):
-            Segment pairs of a stream that each reader shuffles at once. It holds two such buffers, of 125 kB a pair.
+            How many segment pairs of a stream each reader shuffles together. It holds two buffers of this size in
+            memory, at 125 kB for each pair of 15,600 samples.
         held_out (`dict[int, int]`, *optional*):
-            By shard of a stream, how many of its first clips to leave out, for validation.
+            How many clips to leave out, for validation, at the beginning of each shard of a stream, by the number of
+            the shard.
         min_clips (`int`, *optional*, defaults to 1):
-            How many clips a reader needs: with fewer than a batch, a batch would have one recording twice.
-        rank, world_size (`int`, *optional*, default to 0 and 1):
-            The process and how many there are.
-        state (`dict[int, tuple[int, ...]]`, *optional*):
-            By worker, the place to go on from: `SegmentPair.state` without its first number, the worker.
+            How many clips an epoch of each reader must have. With fewer clips than a batch has, a batch would contain
+            the same recording twice.
+        rank (`int`, *optional*, defaults to 0):
+            Number of this process.
+        world_size (`int`, *optional*, defaults to 1):
+            How many processes there are.
+        state (`dict[int, ReaderState]`, *optional*):
+            Where to resume, by worker: the state of the last pair that each worker gave.
         first_worker (`int`, *optional*, defaults to 0):
-            The worker whose turn it is: the one after the last that gave a batch.
+            The worker that gives the first batch. To resume, the one after the worker that gave the last batch.
 
     Raises:
-        `ValueError`: if there is no audio column; if a reader's epoch has fewer than `min_clips` clips that can be
-            read, or 1,000 in a row cannot.
+        `ValueError`: if there is no audio column, if a reader can read fewer than `min_clips` clips in an epoch, or if
+            it cannot read 1,000 clips in a row.
     """
-
-    MAX_BAD_IN_A_ROW = 1000
 
     def __init__(
         self,
@@ -104,11 +121,11 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         min_clips: int = 1,
         rank: int = 0,
         world_size: int = 1,
-        state: dict[int, tuple[int, ...]] | None = None,
+        state: dict[int, ReaderState] | None = None,
         first_worker: int = 0,
     ):
         self.audio_column = find_audio_column(dataset, audio_column)
-        # Arrow's format spares a copy of each clip.
+        # Arrow's format avoids a copy of each clip.
         self.dataset = undecoded(dataset.select_columns([self.audio_column]), self.audio_column).with_format("arrow")
         self.is_stream = isinstance(dataset, IterableDataset)
         self.num_samples = num_samples
@@ -117,158 +134,114 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         self.seed = seed
         self.shuffle = shuffle
         self.buffer_size = buffer_size if self.is_stream and shuffle else 1
-        self.held_out = held_out or {}
+        self.held_out = held_out
         self.min_clips = min_clips
         self.rank = rank
         self.world_size = world_size
         self.state = state or {}
         self.first_worker = first_worker
 
+    def __iter__(self) -> Iterator[SegmentPair]:
+        worker, num_workers = self._worker()
+        reader = self._clip_reader(worker, num_workers)
+        state = self.state.get(worker, ReaderState(worker))
+        num_given = state.num_given
+        buffers = self._buffers(reader, self._pair_drawer(worker), state.buffer_start)
+        buffer = next(buffers)
+        buffer.read()
+        for following in buffers:
+            # A pair is read into the following buffer for each pair given, so that no batch waits for a whole buffer.
+            for number, pair in enumerate(buffer.shuffled(self.seed, reader.reader), 1):
+                if number > num_given:
+                    yield replace(pair, state=ReaderState(worker, buffer.start, number))
+                following.read(1)
+            following.read()
+            buffer, num_given = following, 0
+
     def _worker(self) -> tuple[int, int]:
-        """This worker's number and how many there are. A `DataLoader` begins with the one that it calls 0."""
+        """This worker's number and how many there are. A `DataLoader` asks the one that it calls 0 first."""
         worker = torch.utils.data.get_worker_info()
         if worker is None:
             return 0, 1
         return (worker.id + self.first_worker) % worker.num_workers, worker.num_workers
 
-    def _reader(self) -> tuple[int, int]:
-        """This reader's number among those of all processes, and how many there are."""
-        worker_id, num_workers = self._worker()
-        return self.rank * num_workers + worker_id, self.world_size * num_workers
-
-    def clips(self, epoch: int, first_shard: int = 0, first_row: int = 0) -> Iterator[tuple[int, int, list[int], Any]]:
-        """
-        This reader's clips of one epoch, from one on: the number of its shard among this reader's, its row there, what
-        seeds its segments, and its audio. Data with random access is a single shard.
-        """
-        reader, num_readers = self._reader()
-        size = self.dataset.num_shards if self.is_stream else len(self.dataset)
-        order = np.arange(size)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(size)
-        own = order[reader::num_readers].tolist()
-        if not self.is_stream:
-            for row in range(first_row, len(own)):
-                yield 0, row, [own[row]], self._audio(self.dataset[own[row]], 0)
-            return
-
-        shares_shards = size < num_readers
-        if shares_shards:
-            own = order.tolist()
-        for shard in range(first_shard, len(own)):
-            rows = self.dataset.shard(num_shards=size, index=own[shard])
-            begin = max(self.held_out.get(own[shard], 0), first_row if shard == first_shard else 0)
-            # `iter`, unlike `iter(...)`, does not share out among the DataLoader's workers what is shared out already.
-            row = -1
-            for table in rows.iter(READ_AT_ONCE):
-                for i in range(len(table)):
-                    row += 1
-                    if row >= begin and not (shares_shards and row % num_readers != reader):
-                        yield shard, row, [own[shard], row], self._audio(table, i)
-
-    def _audio(self, table: pa.Table, row: int) -> dict[str, Any] | None:
-        """One clip's bytes, in place, and path."""
-        stored = table[self.audio_column][row]
-        if not stored.is_valid:
-            return None
-        data = stored["bytes"].as_buffer()  # `None` if there is a path only
-        return {"bytes": data if data is None else memoryview(data), "path": stored["path"].as_py()}
-
-    def draw(self, audio: Any, rng: np.random.Generator) -> tuple[list[np.ndarray], float]:
-        """
-        Two segments and their gap.
-
-        Raises:
-            [`AudioDecodingError`], `FileNotFoundError`: from [`random_segments`].
-            [`SilentAudioError`]: if three draws of two segments had one that is silent.
-        """
-        for _ in range(3):
-            segments, gaps = random_segments(
-                audio, self.num_samples, rng, 2, self.sampling_rate, self.max_distance, return_gaps=True
-            )
-            if all(np.abs(segment).max() > SILENCE for segment in segments):
-                return segments, gaps[1]
-        raise SilentAudioError("It is silent.")
-
-    def read(self, *place: int) -> Iterator[tuple[SegmentPair, tuple[int, ...]] | None]:
-        """
-        Pairs in the order of [`clips`], for ever, each with the place after it; `None` at the end of an epoch. A place
-        is an epoch, a shard and a row.
-        """
-        notes, bad_in_a_row = [], 0
-        while True:
-            epoch, *first = place
-            num_read = num_clips = 0
-            for shard, row, key, audio in self.clips(epoch, *first):
-                num_clips += 1
-                name = (audio or {}).get("path") or f"row {key[-1]}"
-                try:
-                    segments, gap = self.draw(audio, np.random.default_rng([self.seed, epoch, *key]))
-                except (AudioDecodingError, SilentAudioError, FileNotFoundError) as error:
-                    notes.append((getattr(error, "kind", "missing"), name, str(error)))
-                    bad_in_a_row += 1
-                    if bad_in_a_row == self.MAX_BAD_IN_A_ROW:
-                        raise ValueError(
-                            f"{bad_in_a_row} clips in a row could not be read, {self._where()}. The last: "
-                            f"{name}: {error}"
-                        ) from error
-                    continue
-                if len(segments[0]) < self.num_samples:
-                    notes.append(("short", name, f"It has {len(segments[0])} of {self.num_samples} samples: padded."))
-                num_read, bad_in_a_row = num_read + 1, 0
-                yield SegmentPair(*segments, notes=notes, gap=gap), (epoch, shard, row + 1)
-                notes = []
-            if not any(first) and num_read < self.min_clips:
-                example = f" {notes[0][1]}: {notes[0][2]}" if notes else ""
-                raise ValueError(
-                    f"An epoch of {num_clips} clips has {num_read} that can be read, {self._where()}, and "
-                    f"{self.min_clips} are needed: add clips, or lower the batch size or the number of workers."
-                    + example
-                )
-            yield None
-            place = (epoch + 1, 0, 0)
-
-    def _where(self) -> str:
-        return f"by worker {self._worker()[0]} of rank {self.rank}"
-
-    def __iter__(self) -> Iterator[SegmentPair]:
-        worker_id, _ = self._worker()
-        reader, num_readers = self._reader()
-        if reader == 0 and self.is_stream and self.dataset.num_shards < num_readers:
+    def _clip_reader(self, worker: int, num_workers: int) -> ClipReader:
+        reader = ClipReader(
+            self.dataset,
+            self.audio_column,
+            reader=self.rank * num_workers + worker,
+            num_readers=self.world_size * num_workers,
+            seed=self.seed,
+            shuffle=self.shuffle,
+            held_out=self.held_out,
+        )
+        if reader.shares_shards and reader.reader == 0:
             logger.warning(
-                f"The stream has {self.dataset.num_shards} shards for {num_readers} readers, so each of them reads it "
-                "all and drops what is the others'. Use fewer workers, or write more shards."
+                f"The stream has {self.dataset.num_shards} shards for {reader.num_readers} readers, so each of them "
+                "reads the whole stream and drops the clips of the others. Use fewer workers, or write more shards."
             )
-        *place, num_given = self.state.get(worker_id, (0, 0, 0, 0))
-        source = self.read(*place)
-        # A buffer is given in random order while the next one is read, a pair for a pair. Where it began and how many
-        # were given is all that is needed to find the same place again. None holds clips of two epochs: a batch would
-        # have one recording twice.
-        buffer = list(self._fill(source))
-        while True:
-            order = np.random.default_rng([self.seed, reader, *place]).permutation(len(buffer))
-            following, filling = [], self._fill(source)
-            for number, index in enumerate(order, 1):
-                if number > num_given:
-                    yield replace(buffer[index][0], state=(worker_id, *place, number))
-                following.extend(islice(filling, 1))
-            following.extend(filling)
-            place = buffer[-1][1] if len(buffer) == self.buffer_size else (place[0] + 1, 0, 0)
-            num_given, buffer = 0, following
+        return reader
 
-    def _fill(self, source: Iterator) -> Iterator[tuple[SegmentPair, tuple[int, ...]]]:
-        """A buffer of pairs of one epoch."""
-        for item in islice(source, self.buffer_size):
-            if item is None:
-                return
-            yield item
+    def _pair_drawer(self, worker: int) -> PairDrawer:
+        return PairDrawer(
+            self.num_samples,
+            self.sampling_rate,
+            max_distance=self.max_distance,
+            seed=self.seed,
+            reader_name=f"worker {worker} of rank {self.rank}",
+        )
+
+    def _buffers(self, reader: ClipReader, drawer: PairDrawer, start: Position) -> Iterator[PairBuffer]:
+        """
+        Cuts the stream into buffers, epoch after epoch, each to be filled before the next one is asked for. No buffer
+        has clips of two epochs: a batch could contain the same recording twice.
+        """
+        pairs = self._read_epoch(reader, drawer, start)
+        while True:
+            buffer = PairBuffer(start, pairs, self.buffer_size)
+            yield buffer
+            start = buffer.end
+            if not buffer.is_full:  # because the epoch has ended
+                start = Position(start.epoch + 1)
+                pairs = self._read_epoch(reader, drawer, start)
+
+    def _read_epoch(
+        self, reader: ClipReader, drawer: PairDrawer, start: Position
+    ) -> Iterator[tuple[SegmentPair, Position]]:
+        """The segment pairs of one epoch from `start` on, unshuffled, each with the position after its clip."""
+        num_clips = num_read = 0
+        for clip in reader.clips(start):
+            num_clips += 1
+            pair = drawer.draw(clip)
+            if pair is not None:
+                num_read += 1
+                yield pair, clip.position._replace(row=clip.position.row + 1)
+        is_whole = start == Position(start.epoch)
+        if is_whole and num_read < self.min_clips:
+            example = f" For example, {drawer.notes[0].name}: {drawer.notes[0].reason}" if drawer.notes else ""
+            raise ValueError(
+                f"An epoch of {num_clips} clips has {num_read} that can be read by {drawer.reader_name}, but "
+                f"{self.min_clips} are needed: add clips, or lower the batch size or the number of workers.{example}"
+            )
 
 
 def collate_segment_pairs(pairs: list[SegmentPair]) -> dict[str, Any]:
     """
-    A batch for `COLAFeatureExtractor.log_mel`: `waveforms` `[2B, num_samples]` (the anchors, then the positives, in
-    the same order; zero-padded), their `lengths` `[2B]`, the pairs' `gaps` `[B]`, the reader's `state` and the pairs'
-    `notes`.
+    Makes a batch of segment pairs, for `COLAFeatureExtractor.log_mel`.
+
+    Args:
+        pairs (`list[SegmentPair]`):
+            The `batch_size` pairs, all from one reader.
+
+    Returns:
+        `dict` with
+
+        - `waveforms` (`torch.FloatTensor` of shape `(2 * batch_size, num_samples)`): the anchors, then the positives
+          in the same order, padded with zeros at the end.
+        - `lengths` (`torch.LongTensor` of shape `(2 * batch_size,)`): the length of each segment before padding.
+        - `gaps` (`torch.FloatTensor` of shape `(batch_size,)`): the gap of each pair.
+        - `state` (`ReaderState`): where the reader stands after the last pair.
+        - `notes` (`list[ClipNote]`): the notes of all the pairs.
     """
     segments = [torch.from_numpy(pair.anchor) for pair in pairs] + [torch.from_numpy(pair.positive) for pair in pairs]
     return {

@@ -13,7 +13,17 @@ import torch
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, Value
 from torch.utils.data import DataLoader
 
-from feature_extraction import SegmentPair, SegmentPairs, collate_segment_pairs, find_audio_column, load_audio_dataset
+from feature_extraction import (
+    ClipNote,
+    Position,
+    ReaderState,
+    SegmentPair,
+    SegmentPairs,
+    collate_segment_pairs,
+    find_audio_column,
+    load_audio_dataset,
+)
+from feature_extraction.pair_drawer import PairDrawer
 from helpers import AUDIOSET
 
 
@@ -100,7 +110,7 @@ def take_epochs(dataset, num_epochs: int = 1, num_workers: int = 0, **kwargs) ->
     epochs = [[] for _ in range(num_epochs + 1)]
     done = set()
     for batch in loader(dataset, num_workers, **kwargs):
-        worker, epoch, *_ = batch["state"]
+        worker, epoch = batch["state"].worker, batch["state"].buffer_start.epoch
         if epoch >= num_epochs:
             done.add(worker)
         epochs[min(epoch, num_epochs)].append(batch)
@@ -368,9 +378,9 @@ def test_resumption_is_exact(clips, buffer_size, num_workers, num_done):
     batches = take(clips, 20, num_workers=num_workers, batch_size=2, buffer_size=buffer_size)
     readers, next_worker = {}, 0
     for batch in batches[:num_done]:
-        worker, *place = batch["state"]
-        readers[worker] = tuple(place)
-        next_worker = (worker + 1) % max(num_workers, 1)
+        state = batch["state"]
+        readers[state.worker] = state
+        next_worker = (state.worker + 1) % max(num_workers, 1)
     resumed = take(
         clips,
         20 - num_done,
@@ -389,7 +399,7 @@ def test_resumption_twice(parquet):
     resumed, state = [], {}
     for _ in range(3):
         resumed += take(train, 3, batch_size=2, state=state)
-        state = {0: resumed[-1]["state"][1:]}
+        state = {0: resumed[-1]["state"]}
     assert_same_batches(resumed, batches)
 
 
@@ -495,7 +505,7 @@ def test_silent_clips_are_skipped_and_half_silent_ones_used(tmp_path):
 
 
 def test_too_many_bad_clips_in_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(SegmentPairs, "MAX_BAD_IN_A_ROW", 5)
+    monkeypatch.setattr(PairDrawer, "MAX_BAD_IN_A_ROW", 5)
     for i in range(10):
         write(tmp_path / f"{i}.flac")
         if 2 <= i < 7:
@@ -556,14 +566,17 @@ def test_short_clips_are_padded(tmp_path):
 def test_collate_layout():
     pairs = [
         SegmentPair(
-            np.full(3, 1.0, np.float32), np.full(3, -1.0, np.float32), (0, 0, 0, 4, 1), [("empty", "a", "bad")]
+            anchor=np.full(3, 1.0, np.float32),
+            positive=np.full(3, -1.0, np.float32),
+            state=ReaderState(0, Position(0, 0, 4), 1),
+            notes=[ClipNote("empty", "a", "bad")],
         ),
         SegmentPair(
-            np.full(2, 2.0, np.float32),
-            np.full(1, -2.0, np.float32),
-            (0, 0, 0, 5, 1),
-            [("damaged", "b", "worse")],
-            0.25,
+            anchor=np.full(2, 2.0, np.float32),
+            positive=np.full(1, -2.0, np.float32),
+            state=ReaderState(0, Position(0, 0, 5), 1),
+            notes=[ClipNote("damaged", "b", "worse")],
+            gap=0.25,
         ),
     ]
     batch = collate_segment_pairs(pairs)
@@ -572,8 +585,8 @@ def test_collate_layout():
     assert batch["lengths"].tolist() == [3, 2, 3, 1]
     assert batch["gaps"].dtype == torch.float32
     assert batch["gaps"][0].isnan() and batch["gaps"][1] == 0.25
-    assert batch["state"] == (0, 0, 0, 5, 1)
-    assert batch["notes"] == [("empty", "a", "bad"), ("damaged", "b", "worse")]
+    assert batch["state"] == ReaderState(worker=0, buffer_start=Position(epoch=0, shard=0, row=5), num_given=1)
+    assert batch["notes"] == [ClipNote("empty", "a", "bad"), ClipNote("damaged", "b", "worse")]
 
 
 @pytest.mark.skipif(not POOL.is_dir(), reason="the pool of recordings is not there")

@@ -1,0 +1,127 @@
+"""Drawing: the segment pair of a clip, and notes on the clips of which none can be drawn."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .audio import SILENCE, AudioDecodingError, SilentAudioError
+from .clip_reader import Clip, ReaderState
+from .segments import random_segments
+
+
+class ClipNote(NamedTuple):
+    """
+    A remark on a clip that was skipped or is short.
+
+    Args:
+        kind (`str`):
+            `"empty"`, `"damaged"`, `"missing"` or `"silent"` for a clip that was skipped, `"short"` for one that is
+            used although it is shorter than a segment.
+        name (`str`):
+            The path of the clip or, if it has none, its row.
+        reason (`str`):
+            What is wrong with it, in words.
+    """
+
+    kind: str
+    name: str
+    reason: str
+
+
+@dataclass
+class SegmentPair:
+    """
+    Two random segments of one recording.
+
+    Args:
+        anchor, positive (`np.ndarray` of shape `(num_samples,)`):
+            The segments. Those of a recording that is shorter than a segment are as short as the recording.
+        state (`ReaderState`, *optional*):
+            Where the reader stands after this pair.
+        notes (`list[ClipNote]`, *optional*):
+            The clips that were skipped between the previous pair that was read and this one, and the clip of this
+            pair if it is short.
+        gap (`float`, *optional*, defaults to NaN):
+            The distance between the starts of the two segments, as a share of the greatest distance possible. NaN if
+            a segment can start at one place only.
+    """
+
+    anchor: np.ndarray
+    positive: np.ndarray
+    state: ReaderState = ReaderState()
+    notes: list[ClipNote] = field(default_factory=list)
+    gap: float = math.nan
+
+
+class PairDrawer:
+    """
+    Draws a segment pair of each clip, and takes notes of the clips that cannot be used.
+
+    Args:
+        num_samples (`int`):
+            Length of a segment.
+        sampling_rate (`int`):
+            Sampling rate of the segments, in hertz.
+        max_distance (`int`, *optional*):
+            The greatest distance between the starts of the two segments, in samples. Defaults to no limit.
+        seed (`int`):
+            Seed of the segments, together with the epoch and the clip.
+        reader_name (`str`):
+            What error messages call the reader.
+    """
+
+    MAX_BAD_IN_A_ROW = 1000
+    MAX_DRAWS = 3
+
+    def __init__(self, num_samples: int, sampling_rate: int, max_distance: int | None, seed: int, reader_name: str):
+        self.num_samples = num_samples
+        self.sampling_rate = sampling_rate
+        self.max_distance = max_distance
+        self.seed = seed
+        self.reader_name = reader_name
+        self.notes: list[ClipNote] = []  # those that no pair has carried yet
+        self.bad_in_a_row = 0
+
+    def draw(self, clip: Clip) -> SegmentPair | None:
+        """
+        Draws a pair, which carries the notes taken since the previous one.
+
+        Returns:
+            [`SegmentPair`], or `None` if the clip cannot be used.
+
+        Raises:
+            `ValueError`: if `MAX_BAD_IN_A_ROW` clips in a row cannot be used.
+        """
+        rng = np.random.default_rng([self.seed, clip.position.epoch, *clip.key])
+        try:
+            pair = self._draw_with_sound(clip.audio, rng)
+        except (AudioDecodingError, SilentAudioError, FileNotFoundError) as error:
+            self._note_bad_clip(clip, error)
+            return None
+        length = len(pair.anchor)
+        if length < self.num_samples:
+            reason = f"It has {length} of {self.num_samples} samples and is padded."
+            self.notes.append(ClipNote("short", clip.name, reason))
+        notes, self.notes, self.bad_in_a_row = self.notes, [], 0
+        return replace(pair, notes=notes)
+
+    def _draw_with_sound(self, audio: dict[str, Any] | None, rng: np.random.Generator) -> SegmentPair:
+        for _ in range(self.MAX_DRAWS):
+            segments, gaps = random_segments(
+                audio, self.num_samples, rng, 2, self.sampling_rate, self.max_distance, return_gaps=True
+            )
+            if all(np.abs(segment).max() > SILENCE for segment in segments):
+                return SegmentPair(anchor=segments[0], positive=segments[1], gap=gaps[1])
+        raise SilentAudioError(f"In each of {self.MAX_DRAWS} draws a segment was silent.")
+
+    def _note_bad_clip(self, clip: Clip, error: Exception) -> None:
+        kind = "missing" if isinstance(error, FileNotFoundError) else error.kind
+        self.notes.append(ClipNote(kind, clip.name, str(error)))
+        self.bad_in_a_row += 1
+        if self.bad_in_a_row == self.MAX_BAD_IN_A_ROW:
+            raise ValueError(
+                f"{self.bad_in_a_row} clips in a row could not be read by {self.reader_name}. The last one is "
+                f"{clip.name}: {error}"
+            ) from error
