@@ -1,4 +1,4 @@
-"""Labelled clips for the Trainer: decode each row, make each batch."""
+"""Decoding and batching of labelled clips, for the Trainer."""
 
 from typing import Any
 
@@ -12,15 +12,19 @@ from .segments import random_segments
 
 class ClipDecoder:
     """
-    A transform for `Dataset.with_transform`: rows -> `waveform` and `labels`, decoded when a row is asked for.
+    A transform for `Dataset.with_transform` that decodes the audio of rows when they are asked for. It returns a
+    `waveform` and the `labels` of each row.
 
     Args:
         extractor ([`COLAFeatureExtractor`]):
-            Says the sampling rate.
-        audio_column, label_column (`str`, *optional*, default to `"audio"` and `"label"`):
-            The columns to read. Audio may be anything that [`open_audio`] takes.
+            The feature extractor, which says the sampling rate.
+        audio_column (`str`, *optional*, defaults to `"audio"`):
+            The column that holds the audio, as anything that [`open_audio`] takes.
+        label_column (`str`, *optional*, defaults to `"label"`):
+            The column that holds the labels.
         num_frames (`int`, *optional*):
-            Take a random segment of this many frames of each clip, as the paper trains. Defaults to the whole clip.
+            Length of the random segment to take of each clip, in frames, as the paper does in training. Defaults to
+            the whole clip.
     """
 
     def __init__(
@@ -44,18 +48,20 @@ class ClipDecoder:
     def _decode(self, clip: Any) -> np.ndarray:
         if self.num_samples is None:
             return load_audio(clip, self.sampling_rate)
-        # torch's random state is the one that the Trainer seeds, in each worker too.
+        # The Trainer seeds torch's random state, in each worker too.
         rng = np.random.default_rng(torch.randint(2**62, ()).item())
-        return random_segments(clip, self.num_samples, rng, 1, self.sampling_rate)[0]
+        segments = random_segments(clip, self.num_samples, rng, count=1, sampling_rate=self.sampling_rate)
+        return segments.waveforms[0]
 
 
 class COLADataCollator:
     """
-    Makes a batch of rows with a `waveform` and `labels`: `input_values`, `attention_mask` and `labels`.
+    Makes a batch of rows that have a `waveform` and `labels`. The batch has `input_values`, `attention_mask` and
+    `labels`.
 
     Args:
         extractor ([`COLAFeatureExtractor`]):
-            Makes the features.
+            The feature extractor, which computes the features and pads them.
     """
 
     def __init__(self, extractor: COLAFeatureExtractor):

@@ -1,4 +1,4 @@
-"""Any data set with an audio column, from where it lies, with its audio left encoded."""
+"""Loading of data sets that have an audio column, with the audio left encoded."""
 
 import tarfile
 from collections.abc import Iterator
@@ -21,7 +21,10 @@ from datasets import (
 from .audio import AUDIO_SUFFIXES
 
 
+# The type in which `datasets` stores a column of type `Audio`.
 STORED_AUDIO = {"bytes": Value("binary"), "path": Value("string")}
+
+# Folders of audio files with these names are splits, not labels.
 SPLIT_FOLDERS = {"train", "validation", "valid", "val", "dev", "test", "eval"}
 
 
@@ -29,36 +32,56 @@ def load_audio_dataset(
     name: str, config_name: str | None = None, streaming: bool = False
 ) -> DatasetDict | IterableDatasetDict:
     """
-    Loads all the splits of a data set, with its audio left encoded.
+    Loads all the splits of a data set, with the audio left encoded.
 
     Args:
         name (`str`):
-            A folder of audio files, nested at will; a folder, file or glob of Parquet, or of tar files as WebDataset
-            writes them; or a data set on the Hub. Audio files have a `label` too if they lie in sub-folders: the name
-            of the topmost. If all of the topmost are called like splits (`train`, `test`, ...), they are splits. Of
-            tar files only the audio is read, as the split `train`, and always as a stream.
+            One of
+
+            - a folder of audio files, at any depth. If they lie in sub-folders, each has a `label`, the name of the
+              topmost one. If all the topmost folders have names of splits (`train`, `test` and so on), they are the
+              splits, and the folders inside them are the labels;
+            - a folder, a file or a glob pattern of Parquet;
+            - a folder, a file or a glob pattern of tar files as WebDataset writes them. Only their audio is read, as
+              a single split, `train`, and always as a stream;
+            - a data set on the Hub.
         config_name (`str`, *optional*):
-            Configuration of a data set on the Hub.
+            The configuration of a data set on the Hub.
         streaming (`bool`, *optional*, defaults to `False`):
-            Whether to read shards or the Hub as a stream, without a local copy. Audio files are never copied.
+            Whether to read Parquet or the Hub as a stream rather than make a local copy first. Audio files are never
+            copied.
+
+    Returns:
+        `DatasetDict` or `IterableDatasetDict` of the splits.
 
     Raises:
-        `FileNotFoundError`: if the folder holds no audio, Parquet or tar.
+        `FileNotFoundError`: if the folder has no audio, Parquet or tar files.
     """
     path = Path(name).expanduser()
-    tars = sorted(path.rglob("*.tar")) if path.is_dir() else sorted(glob(str(path))) if name.endswith(".tar") else []
+    tars = _find_tars(path)
     if tars:
-        stream = IterableDataset.from_generator(
-            _read_tars, features=Features(audio=STORED_AUDIO), gen_kwargs={"paths": [str(tar) for tar in tars]}
-        )
-        return IterableDatasetDict({"train": stream})
-    if path.is_dir() and not any(path.rglob("*.parquet")):
-        return _load_audio_folder(path)
-    if path.is_dir():
+        return _load_tars(tars)
+    if path.is_dir() and any(path.rglob("*.parquet")):
         return load_dataset("parquet", data_dir=str(path), streaming=streaming)
+    if path.is_dir():
+        return _load_audio_folder(path)
     if name.endswith(".parquet"):
         return load_dataset("parquet", data_files=str(path), streaming=streaming)
     return load_dataset(name, config_name, streaming=streaming)
+
+
+def _find_tars(path: Path) -> list[str]:
+    """The tar files of a folder or of a glob pattern."""
+    if path.is_dir():
+        return sorted(str(tar) for tar in path.rglob("*.tar"))
+    return sorted(glob(str(path))) if path.name.endswith(".tar") else []
+
+
+def _load_tars(paths: list[str]) -> IterableDatasetDict:
+    stream = IterableDataset.from_generator(
+        _read_tars, features=Features(audio=STORED_AUDIO), gen_kwargs={"paths": paths}
+    )
+    return IterableDatasetDict({"train": stream})
 
 
 def _read_tars(paths: list[str]) -> Iterator[dict[str, Any]]:
@@ -73,59 +96,82 @@ def _read_tars(paths: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _load_audio_folder(root: Path) -> DatasetDict:
-    files = [path.relative_to(root) for path in sorted(root.rglob("*"))]
-    files = [
-        path
-        for path in files
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in path.parts)
-        and (root / path).is_file()
-    ]
+    files = _find_audio_files(root)
     if not files:
         raise FileNotFoundError(
             f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, .parquet or .tar."
         )
-    splits, depth = {"train": files}, 0  # the depth at which the folders of the classes are
-    if (tops := {path.parts[0] for path in files}) <= SPLIT_FOLDERS:
+    tops = {path.parts[0] for path in files}
+    if tops <= SPLIT_FOLDERS:
         splits = {top: [path for path in files if path.parts[0] == top] for top in sorted(tops)}
-        depth = 1
-    labels = None
-    if all(len(path.parts) > depth + 1 for path in files):
-        names = sorted({path.parts[depth] for path in files})
-        labels = ClassLabel(names=names) if len(names) > 1 else None
+        label_depth = 1
+    else:
+        splits = {"train": files}
+        label_depth = 0
+    labels = _find_labels(files, label_depth)
+    return DatasetDict({split: _folder_dataset(root, paths, label_depth, labels) for split, paths in splits.items()})
 
-    def to_dataset(paths: list[Path]) -> Dataset:
-        columns = {"audio": [str(root / path) for path in paths]}
-        if labels is not None:
-            columns["label"] = [path.parts[depth] for path in paths]
-        dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
-        return dataset if labels is None else dataset.cast_column("label", labels)
 
-    return DatasetDict({name: to_dataset(paths) for name, paths in splits.items()})
+def _find_audio_files(root: Path) -> list[Path]:
+    """The audio files at any depth below a folder, as paths relative to it, without those that are hidden."""
+    paths = [path.relative_to(root) for path in sorted(root.rglob("*"))]
+    return [
+        path
+        for path in paths
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in path.parts)
+        and (root / path).is_file()
+    ]
+
+
+def _find_labels(files: list[Path], depth: int) -> ClassLabel | None:
+    """The names of the folders at a depth, or `None` if some files lie in no such folder or all in the same one."""
+    if not all(len(path.parts) > depth + 1 for path in files):
+        return None
+    names = sorted({path.parts[depth] for path in files})
+    return ClassLabel(names=names) if len(names) > 1 else None
+
+
+def _folder_dataset(root: Path, files: list[Path], label_depth: int, labels: ClassLabel | None) -> Dataset:
+    columns = {"audio": [str(root / path) for path in files]}
+    if labels is not None:
+        columns["label"] = [path.parts[label_depth] for path in files]
+    dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+    return dataset if labels is None else dataset.cast_column("label", labels)
 
 
 def find_audio_column(dataset: Dataset | IterableDataset, column: str | None = None) -> str:
     """
-    The name of the audio column: `column` if it is there, or the only one of type `Audio` (or of the type in which
-    `datasets` stores that, a struct of bytes and path).
+    Finds the column of a data set that holds the audio.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`):
+            The data set.
+        column (`str`, *optional*):
+            Name of the column. Defaults to the only one of type `Audio`, or of the type in which `datasets` stores
+            that, a struct of bytes and path.
+
+    Returns:
+        `str`: the name of the column.
 
     Raises:
-        `ValueError`: if there is none, or several and no name; the message lists the columns.
+        `ValueError`: if there is no such column, or, without a name, if there is none of type `Audio` or more than
+            one. The message lists the columns.
     """
     features = dataset.features or {}
     if column is not None:
-        if column in features or not features:
-            return column
-        raise ValueError(f"The data set has no column {column!r}; its columns are {sorted(features)}.")
+        if features and column not in features:
+            raise ValueError(f"The data set has no column {column!r}; its columns are {sorted(features)}.")
+        return column
     found = [name for name, feature in features.items() if isinstance(feature, Audio) or feature == STORED_AUDIO]
     if len(found) != 1:
         kinds = {name: type(feature).__name__ for name, feature in features.items()}
-        raise ValueError(f"Name the audio column: {len(found)} columns are of type Audio, of {kinds}.")
+        raise ValueError(f"Name the audio column: {len(found)} columns are of type Audio. The columns are {kinds}.")
     return found[0]
 
 
 def undecoded(dataset: Dataset | IterableDataset, column: str) -> Dataset | IterableDataset:
-    """The data set with its audio left encoded, as a dictionary of `bytes` and `path`."""
-    if (dataset.features or {}).get(column) == STORED_AUDIO:  # what `datasets` casts row by row needs torchcodec
-        return dataset
+    """Returns the data set with the audio of a column left encoded, as a dictionary of `bytes` and `path`."""
+    if (dataset.features or {}).get(column) == STORED_AUDIO:
+        return dataset  # a cast of a stream of stored audio, made row by row, would need torchcodec
     return dataset.cast_column(column, Audio(decode=False))

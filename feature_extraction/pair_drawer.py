@@ -109,11 +109,11 @@ class PairDrawer:
 
     def _draw_with_sound(self, audio: dict[str, Any] | None, rng: np.random.Generator) -> SegmentPair:
         for _ in range(self.MAX_DRAWS):
-            segments, gaps = random_segments(
-                audio, self.num_samples, rng, 2, self.sampling_rate, self.max_distance, return_gaps=True
+            (anchor, positive), (_, gap) = random_segments(
+                audio, self.num_samples, rng, sampling_rate=self.sampling_rate, max_distance=self.max_distance
             )
-            if all(np.abs(segment).max() > SILENCE for segment in segments):
-                return SegmentPair(anchor=segments[0], positive=segments[1], gap=gaps[1])
+            if all(np.abs(segment).max() > SILENCE for segment in (anchor, positive)):
+                return SegmentPair(anchor, positive, gap=gap)
         raise SilentAudioError(f"In each of {self.MAX_DRAWS} draws a segment was silent.")
 
     def _note_bad_clip(self, clip: Clip, error: Exception) -> None:

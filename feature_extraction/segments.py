@@ -1,11 +1,28 @@
 """Random segments of a recording."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .audio import open_audio
+
+
+class Segments(NamedTuple):
+    """
+    Random segments of one recording.
+
+    Args:
+        waveforms (`list[np.ndarray]`):
+            The segments, each of shape `(num_samples,)`. If the recording is shorter than a segment, each of them is
+            the whole recording.
+        gaps (`list[float]`):
+            For each segment, the distance between its start and that of the first one, as a share of the greatest
+            distance possible. NaN if a segment can start at one place only.
+    """
+
+    waveforms: list[np.ndarray]
+    gaps: list[float]
 
 
 def random_segments(
@@ -15,48 +32,42 @@ def random_segments(
     count: int = 2,
     sampling_rate: int = 16000,
     max_distance: int | None = None,
-    return_gaps: bool = False,
-) -> list[np.ndarray] | tuple[list[np.ndarray], list[float]]:
+) -> Segments:
     """
-    Draws segments of a recording uniformly, decoding nothing else of it: independently (paper, section 3), or near
-    the first.
+    Draws random segments of a recording, and decodes nothing else of it where its format allows that.
 
-    A recording shorter than a segment gives the whole of itself each time; the feature extractor pads it.
+    Each segment is drawn uniformly and independently of the others (paper, section 3) or, with `max_distance`, near
+    the first one. A recording that is shorter than a segment is returned whole each time; the feature extractor pads
+    it.
 
     Args:
-        source:
+        source (`str`, `os.PathLike`, `bytes`, file object or `dict`):
             Anything that [`open_audio`] takes.
         num_samples (`int`):
-            Length of a segment, at `sampling_rate`.
+            Length of a segment, in samples at `sampling_rate`.
         rng (`np.random.Generator`):
-            Where the positions are drawn from.
+            The generator that draws where the segments start.
         count (`int`, *optional*, defaults to 2):
-            How many segments.
+            How many segments to draw.
         sampling_rate (`int`, *optional*, defaults to 16000):
-            The rate of the segments, in hertz.
+            Sampling rate of the segments, in hertz.
         max_distance (`int`, *optional*):
-            How far from the first one the others begin, at the most, in samples at `sampling_rate`. Defaults to
-            anywhere.
-        return_gaps (`bool`, *optional*, defaults to `False`):
-            Whether to return too how far from the first one each begins.
+            The greatest distance between the starts of the first segment and any other, in samples at
+            `sampling_rate`. Defaults to no limit.
 
     Returns:
-        `count` arrays of shape `(num_samples,)`, or shorter ones of a shorter recording. With `return_gaps` also
-        `count` distances, as shares of the greatest that is possible: NaN if a segment has only one place.
+        [`Segments`]: `count` waveforms and as many gaps.
 
     Raises:
         [`AudioDecodingError`]: if the source is empty, damaged or not audio.
+        `FileNotFoundError`: if there is no file at the path.
     """
     with open_audio(source, sampling_rate) as audio:
-        first, last = 0, max(audio.num_samples - num_samples, 0)
+        last = max(audio.num_samples - num_samples, 0)
         farthest = last if max_distance is None else min(last, max_distance)
-        segments, starts = [], []
-        for _ in range(count):
-            start = int(rng.integers(first, last + 1))
-            segments.append(audio.read(start, num_samples))
-            starts.append(start)
-            if max_distance is not None and len(segments) == 1:
-                first, last = max(first, start - max_distance), min(last, start + max_distance)
-    if not return_gaps:
-        return segments
-    return segments, [abs(start - starts[0]) / farthest if farthest else math.nan for start in starts]
+        first_start = int(rng.integers(0, last + 1))
+        # If no limit is given, `farthest` reaches both ends of the recording from anywhere.
+        earliest, latest = max(0, first_start - farthest), min(last, first_start + farthest)
+        starts = [first_start, *(int(rng.integers(earliest, latest + 1)) for _ in range(count - 1))]
+        waveforms = [audio.read(start, num_samples) for start in starts]
+    return Segments(waveforms, [abs(start - first_start) / farthest if farthest else math.nan for start in starts])

@@ -318,7 +318,7 @@ def test_empty_array(array):
 def test_start_beyond_the_end(tmp_path, start):
     path = tmp_path / "clip.wav"
     path.write_bytes(encode(chirp()))
-    with pytest.raises(ValueError, match=rf"`start` is {start} s.*clip.wav is 2.00 s long"):
+    with pytest.raises(ValueError, match=rf"`start` is {start} s.*clip.wav, which is 2.00 s long"):
         load_audio(path, start=start)
 
 

@@ -21,7 +21,7 @@ def encode(samples: np.ndarray, rate: int = RATE, container: str = "WAV", subtyp
 
 def starts(source: bytes, num_samples: int, count: int, seed: int = 0) -> np.ndarray:
     """Of segments of a recording whose samples are their own positions."""
-    segments = random_segments(source, num_samples, np.random.default_rng(seed), count)
+    segments = random_segments(source, num_samples, np.random.default_rng(seed), count).waveforms
     for segment in segments:
         np.testing.assert_array_equal(np.diff(segment), 1)
     return np.array([int(segment[0]) for segment in segments])
@@ -30,13 +30,13 @@ def starts(source: bytes, num_samples: int, count: int, seed: int = 0) -> np.nda
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("num_samples", [1, 400, 15600])
 def test_lengths(num_samples, count):
-    segments = random_segments(encode(np.arange(20000)), num_samples, np.random.default_rng(0), count)
+    segments = random_segments(encode(np.arange(20000)), num_samples, np.random.default_rng(0), count).waveforms
     assert [segment.shape for segment in segments] == [(num_samples,)] * count
     assert all(segment.dtype == np.float32 for segment in segments)
 
 
 def test_two_by_default():
-    assert len(random_segments(encode(np.arange(2000)), 400, np.random.default_rng(0))) == 2
+    assert len(random_segments(encode(np.arange(2000)), 400, np.random.default_rng(0)).waveforms) == 2
 
 
 def test_the_generator_decides():
@@ -44,7 +44,7 @@ def test_the_generator_decides():
     np.testing.assert_array_equal(starts(source, 400, 8, seed=1), starts(source, 400, 8, seed=1))
     assert (starts(source, 400, 8, seed=1) != starts(source, 400, 8, seed=2)).any()
     rng = np.random.default_rng(1)
-    first, second = (random_segments(source, 400, rng, 1)[0] for _ in range(2))
+    first, second = (random_segments(source, 400, rng, 1).waveforms[0] for _ in range(2))
     assert first[0] != second[0]
 
 
@@ -63,7 +63,7 @@ def test_segments_near_the_first(max_distance):
     rng = np.random.default_rng(0)
     found = np.array(
         [
-            [int(segment[0]) for segment in random_segments(source, 1000, rng, 3, max_distance=max_distance)]
+            [int(segment[0]) for segment in random_segments(source, 1000, rng, 3, max_distance=max_distance).waveforms]
             for _ in range(5000)
         ]
     )
@@ -79,7 +79,7 @@ def test_gaps_are_shares_of_the_greatest_distance(max_distance, farthest):
     rng = np.random.default_rng(0)
     found = []
     for _ in range(3000):
-        segments, gaps = random_segments(source, 1000, rng, 3, max_distance=max_distance, return_gaps=True)
+        segments, gaps = random_segments(source, 1000, rng, 3, max_distance=max_distance)
         np.testing.assert_allclose(gaps, [abs(segment[0] - segments[0][0]) / farthest for segment in segments])
         found += gaps
     assert (min(found), max(found)) == (0, 1)
@@ -87,21 +87,21 @@ def test_gaps_are_shares_of_the_greatest_distance(max_distance, farthest):
 
 @pytest.mark.parametrize("length", [1, 400])
 def test_a_recording_with_one_place_has_no_gap(length):
-    segments, gaps = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0), return_gaps=True)
+    segments, gaps = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0))
     assert len(segments) == 2 and np.isnan(gaps).all()
 
 
 def test_the_segments_of_a_pair_are_independent():
     source = encode(np.arange(1009))
     rng = np.random.default_rng(0)
-    pairs = np.array([[s[0] for s in random_segments(source, 1000, rng)] for _ in range(1000)]).astype(int)
+    pairs = np.array([[s[0] for s in random_segments(source, 1000, rng).waveforms] for _ in range(1000)]).astype(int)
     assert len(np.unique(pairs, axis=0)) == 100
     assert abs(np.corrcoef(pairs.T)[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize("length", [1, 399, 400])
 def test_short_recording_is_returned_whole(length):
-    segments = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0))
+    segments = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0)).waveforms
     for segment in segments:
         np.testing.assert_array_equal(segment, np.arange(length))
 
@@ -111,14 +111,14 @@ def test_resampled_segments_are_as_long(own_rate):
     for length in range(1000, 1020):
         source = {"array": np.ones(length), "sampling_rate": own_rate}
         num_samples = length * RATE // own_rate - 3
-        segments = random_segments(source, num_samples, np.random.default_rng(length), 20)
+        segments = random_segments(source, num_samples, np.random.default_rng(length), 20).waveforms
         assert {len(segment) for segment in segments} == {num_samples}
 
 
 def test_other_sampling_rate():
     time = np.arange(8000) / 8000
     source = encode(np.sin(2 * np.pi * 500 * time), 8000)
-    segment = random_segments(source, 8000, np.random.default_rng(0), 1, sampling_rate=32000)[0]
+    segment = random_segments(source, 8000, np.random.default_rng(0), 1, sampling_rate=32000).waveforms[0]
     assert np.argmax(np.abs(np.fft.rfft(segment))) * 32000 / 8000 == 500
 
 
