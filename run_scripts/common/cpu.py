@@ -1,20 +1,22 @@
-"""What makes training on a CPU fast."""
+"""Process settings that make training on a CPU fast."""
 
 import ctypes
 
 import torch
 
 
+# Parameters of glibc's `mallopt`.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def tune_cpu() -> None:
     """
-    Two settings of the process, to be made before the first tensor.
+    Sets up the process for fast training on a CPU. Call it before the first tensor is created.
 
-    Denormal numbers are taken for zero: some weights at the start are so small that they slow a step severalfold.
-    And glibc keeps freed memory: by default it hands each large tensor back to the kernel and asks for it again, page
-    by page, at every step, which takes about half of a step's time (`run_scripts/measure_speed.py` measures it).
+    Denormal numbers are flushed to zero: some initial weights are so small that they slow a training step down several
+    times. And glibc keeps the memory that is freed: by default it returns each large tensor to the kernel and requests
+    it again, page by page, in every step, which takes about half of a step's time (`run_scripts/measure_speed.py`
+    measures it). Without glibc, only the first setting is made.
     """
     torch.set_flush_denormal(True)
     try:
@@ -22,4 +24,4 @@ def tune_cpu() -> None:
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     except (AttributeError, OSError, TypeError):
-        pass  # not glibc
+        pass  # the C library is not glibc

@@ -23,6 +23,7 @@ from datasets import Audio, ClassLabel, Dataset, Features, Value
 from feature_extraction import SegmentPairs, find_audio_column, load_audio, load_audio_dataset
 from helpers import AUDIOSET
 from run_scripts import prepare_audio
+from run_scripts.preparation import job, shards
 
 
 ROOT = Path(__file__).parents[2]
@@ -235,7 +236,7 @@ def test_a_file_that_is_gone(numbered, tmp_path, monkeypatch):
     splits, path = load_audio_dataset(str(numbered)), numbered / "000.flac"
     clips = Dataset.from_dict({"audio": [str(path), f"{path}.gone", str(path)]})
     splits["train"] = clips.cast_column("audio", Audio(decode=False))
-    monkeypatch.setattr(prepare_audio, "load_audio_dataset", lambda *_: splits)
+    monkeypatch.setattr(job, "load_audio_dataset", lambda *_, **__: splits)
     report = prepare_audio.main(arguments(numbered, tmp_path))
     assert report["clips"] == 2 and report["skipped"] == {"missing": 1}
     assert f"missing\t{path}.gone\t" in (tmp_path / "skipped.tsv").read_text()
@@ -244,7 +245,7 @@ def test_a_file_that_is_gone(numbered, tmp_path, monkeypatch):
 @pytest.mark.parametrize("split, expected", [("test", "test"), ("valid", "validation"), ("noisy", "train")])
 def test_splits(mixed, tmp_path, monkeypatch, split, expected):
     splits = {split: load_audio_dataset(str(mixed))["train"]}
-    monkeypatch.setattr(prepare_audio, "load_audio_dataset", lambda *_: splits)
+    monkeypatch.setattr(job, "load_audio_dataset", lambda *_, **__: splits)
     prepare_audio.main(arguments(mixed, tmp_path / "test" / "train", "--dataset_split", split))
     assert list(load_audio_dataset(str(tmp_path / "test" / "train"))) == [expected]
 
@@ -265,16 +266,15 @@ def test_killed_and_resumed(numbered, parquet, tmp_path, source):
     prepare_audio.main(arguments(data, whole, *more))
 
     code = (
-        "import sys, time, prepare_audio as job, datasets\n"
+        "import sys, time, datasets\n"
+        "from run_scripts import prepare_audio\n"
+        "from run_scripts.preparation import workers\n"
         "datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0\n"
-        "encode = job.encode\n"
-        "job.encode = lambda *args: (time.sleep(0.05), encode(*args))[1]\n"
-        "job.main(sys.argv[1:])"
+        "encode = workers.encode\n"
+        "workers.encode = lambda *args: (time.sleep(0.05), encode(*args))[1]\n"
+        "prepare_audio.main(sys.argv[1:])"
     )
-    environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'run_scripts'}",
-        "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-    }
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", code, *arguments(data, killed, *more)]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
         while len(list(killed.glob("train-*.parquet"))) < 3:
@@ -316,7 +316,7 @@ def test_deleted_shard_is_written_anew(numbered, tmp_path):
 def test_full_disk(numbered, tmp_path, monkeypatch, written):
     """The disk is full when the third shard is written; the run goes on when there is space again."""
     more = ["--shard_size", "0.01", "--num_workers", "1"]
-    write = {"flush": (prepare_audio.os, "fsync"), "group": (prepare_audio.pq.ParquetWriter, "write_table")}[written]
+    write = {"flush": (shards.os, "fsync"), "group": (shards.pq.ParquetWriter, "write_table")}[written]
     original, calls = getattr(*write), []
 
     def full(*args: Any) -> Any:
@@ -338,7 +338,7 @@ def test_full_disk(numbered, tmp_path, monkeypatch, written):
 
 def test_worker_that_is_killed(numbered, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_audio, "load_audio", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr(shards, "load_audio", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         with pytest.raises(RuntimeError, match="worker was killed.*smaller --num_workers"):
             prepare_audio.main(arguments(numbered, tmp_path))
     prepare_audio.main(arguments(numbered, tmp_path))
@@ -351,24 +351,24 @@ def test_worker_that_is_killed(numbered, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "more, message",
     [
-        (["--format", "pcm"], "format was flac, and is pcm"),
-        (["--shard_size", "100"], "shard_size was 500.*, and is 100"),
-        (["--max_seconds", "5"], "max_seconds was None, and is 5"),
+        (["--format", "pcm"], "format was flac and is now pcm"),
+        (["--shard_size", "100"], "shard_size was 500.* and is now 100"),
+        (["--max_seconds", "5"], "max_seconds was None and is now 5"),
     ],
 )
 def test_other_settings(mixed, tmp_path, more, message):
     prepare_audio.main(arguments(mixed, tmp_path))
-    with pytest.raises(ValueError, match=f"{tmp_path} holds a run with other settings: {message}.*another"):
+    with pytest.raises(ValueError, match=f"{tmp_path} contains a run with other settings: {message}.*another"):
         prepare_audio.main(arguments(mixed, tmp_path, *more))
 
 
 def test_other_source(mixed, tmp_path):
     shutil.copytree(mixed, tmp_path / "mixed")
     prepare_audio.main(arguments(tmp_path / "mixed", tmp_path / "out"))
-    with pytest.raises(ValueError, match=f"dataset_name was {tmp_path / 'mixed'}, and is {mixed}"):
+    with pytest.raises(ValueError, match=f"dataset_name was {tmp_path / 'mixed'} and is now {mixed}"):
         prepare_audio.main(arguments(mixed, tmp_path / "out"))
     shutil.copy(mixed / "cat" / "8kHz.wav", tmp_path / "mixed" / "cat" / "more.wav")
-    with pytest.raises(ValueError, match="rows_of_the_source was 8, and is 9"):
+    with pytest.raises(ValueError, match="rows_of_the_source was 8 and is now 9"):
         prepare_audio.main(arguments(tmp_path / "mixed", tmp_path / "out"))
 
 
@@ -381,7 +381,7 @@ def test_output_that_cannot_be_written_to(mixed, tmp_path):
 
 def test_output_of_something_else(mixed, parquet, tmp_path):
     shutil.copytree(parquet, tmp_path / "out")
-    with pytest.raises(ValueError, match="holds Parquet that is no earlier run's"):
+    with pytest.raises(ValueError, match="contains Parquet files that no earlier run wrote"):
         prepare_audio.main(arguments(mixed, tmp_path / "out"))
 
 

@@ -1,0 +1,65 @@
+"""The arguments of the preparation: which audio to read, and how to write it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+SAMPLING_RATE = 16000
+SUFFIXES = {"flac": "flac", "pcm": "wav"}  # the file name suffix of each format, which is also soundfile's name for it
+
+
+@dataclass
+class SourceArguments:
+    dataset_name: str = field(
+        metadata={
+            "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub."
+        }
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "The configuration of a data set on the Hub."}
+    )
+    dataset_split: str = field(default="train", metadata={"help": "The split to prepare."})
+    audio_column: str | None = field(
+        default=None, metadata={"help": "The audio column. Defaults to the only column of type Audio."}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to stream the data set, without a local copy. One worker then reads each of its shards."
+        },
+    )
+
+
+@dataclass
+class PreparationArguments:
+    output_dir: str = field(
+        metadata={"help": "The folder to write the shards to: a new one, or that of a run to resume."}
+    )
+    format: str = field(
+        default="flac",
+        metadata={"help": "The format of the clips: 'flac', or 'pcm', which is larger but faster to read."},
+    )
+    shard_size: float = field(default=500, metadata={"help": "Size of a shard in megabytes."})
+    max_seconds: float | None = field(
+        default=None,
+        metadata={
+            "help": "Recordings that are longer, in seconds, are cut into equal pieces of at most this duration."
+        },
+    )
+    num_workers: int | None = field(
+        default=None, metadata={"help": "Number of worker processes. Defaults to the number of CPU cores."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.format not in SUFFIXES:
+            raise ValueError(f"--format must be one of {', '.join(SUFFIXES)}, got {self.format!r}.")
+        if self.shard_size <= 0:
+            raise ValueError(f"--shard_size must be more than 0, got {self.shard_size}.")
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise ValueError(f"--max_seconds must be more than 0, got {self.max_seconds}.")
+        if self.num_workers is not None and self.num_workers <= 0:
+            raise ValueError(f"--num_workers must be more than 0, got {self.num_workers}.")
+
+    @property
+    def output_path(self) -> Path:
+        return Path(self.output_dir).expanduser()

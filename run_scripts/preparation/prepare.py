@@ -1,0 +1,89 @@
+"""The preparation from start to end."""
+
+import errno
+import json
+import logging
+import os
+from collections import Counter
+from typing import Any
+
+from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments, SourceArguments
+from run_scripts.preparation.job import Job, create_output_dir, load_job
+from run_scripts.preparation.workers import convert_all, format_counts
+
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, Any]:
+    """
+    Converts audio to Parquet shards of 16 kHz mono clips. A run that was stopped is resumed.
+
+    Args:
+        source (`SourceArguments`):
+            Which audio to read.
+        args (`PreparationArguments`):
+            How to write it.
+
+    Returns:
+        `dict[str, Any]`: The report on this run and on those that it resumed, which is also written to `report.json`.
+
+    Raises:
+        `ValueError`: if the source or the output folder cannot be used, or if no clip could be.
+        `RuntimeError`: if a worker was killed.
+        `OSError`: if the output folder cannot be written to, or if the disk is full.
+    """
+    create_output_dir(source, args)
+    num_workers = args.num_workers or os.cpu_count()
+    job = load_job(source, args, num_workers)
+    job.remove_temporary_files()
+    try:
+        convert_rest(job, num_workers)
+        report = write_report(job)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"There is no space left for {job.output_dir}. Its finished shards are complete: free some space and run "
+            "the same command again to resume.",
+        ) from error
+    finally:
+        job.remove_temporary_files()
+    if report["clips"] == 0:
+        raise ValueError(f"No clip could be used: {job.output_dir / 'skipped.tsv'} lists the reasons.")
+    logger.info(
+        f"Wrote {report['clips']} clips ({report['hours']:.2f} h) to {report['shards']} shards "
+        f"({report['gigabytes']:.2f} GB) in {job.output_dir}. Skipped: {format_counts(report['skipped'])}."
+    )
+    return report
+
+
+def convert_rest(job: Job, num_workers: int) -> None:
+    """Converts what earlier runs have left to do."""
+    parts = job.load_parts()
+    if all(part.is_done for part in parts):
+        logger.info(f"The run in {job.output_dir} is finished: there is nothing to do.")
+        return
+    if num_shards := sum(len(part.shards) for part in parts):
+        logger.info(f"Resuming after {num_shards} shards with {sum(part.clips for part in parts)} clips.")
+    convert_all(job, parts, num_workers)
+
+
+def write_report(job: Job) -> dict[str, Any]:
+    """Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned."""
+    parts = job.load_parts()
+    skipped = [entry for part in parts for entry in part.skipped]
+    lines = ["\t".join(" ".join(text.split()) for text in entry) for entry in skipped]
+    (job.output_dir / "skipped.tsv").write_text("".join(f"{line}\n" for line in lines))
+    shards = [job.output_dir / name for part in parts for name in part.shards]
+    report = {
+        "clips": sum(part.clips for part in parts),
+        "hours": sum(part.samples for part in parts) / SAMPLING_RATE / 3600,
+        "shards": len(shards),
+        "gigabytes": sum(path.stat().st_size for path in shards) / 1e9,
+        "skipped": dict(Counter(kind for kind, _, _ in skipped)),
+        "settings": job.settings,
+    }
+    (job.output_dir / "report.json").write_text(json.dumps(report, indent=2))
+    return report

@@ -1,0 +1,25 @@
+"""The jobs as users start them: as files and as modules."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize(
+    "job", ["prepare_audio", *(pytest.param(job, marks=pytest.mark.slow) for job in JOBS if job != "prepare_audio")]
+)
+def test_help_as_a_file_and_as_a_module(job, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for command in ([f"{ROOT}/run_scripts/{job}.py"], ["-m", f"run_scripts.{job}"]):
+        run = subprocess.run(
+            [sys.executable, *command, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.startswith(f"usage: {job}.py ")
