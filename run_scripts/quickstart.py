@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
         The accuracy of each method in %, if there are labels.
 
     Raises:
-        `ValueError`: If there are too few recordings.
+        `ValueError`: if there are too few recordings.
     """
     (args,) = HfArgumentParser(QuickstartArguments).parse_args_into_dataclasses(argv)
     tune_cpu()

@@ -77,7 +77,7 @@ def build_model(
             The user's settings, which take the place of the recipe's.
 
     Raises:
-        `ValueError`: If the settings describe another model than the checkpoint's, or a loss that the objective does
+        `ValueError`: if the settings describe another model than the checkpoint's, or a loss that the objective does
             not have.
     """
     objective, settings = OBJECTIVES[args.objective], settings or ModelSettings()
@@ -118,9 +118,9 @@ def train(
         The folder that holds the model.
 
     Raises:
-        `ValueError`, `OSError`: If an argument, the data or the output folder is unsuitable; the message says which.
-        `FloatingPointError`: If the loss is not finite.
-        `SystemExit`: With 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
+        `ValueError`, `OSError`: if an argument, the data or the output folder is unsuitable; the message says which.
+        `FloatingPointError`: if the loss is not finite.
+        `SystemExit`: with 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
     """
     output_dir = Path(args.output_dir)
     accelerator = Accelerator(log_with=args.report_to, project_dir=output_dir)
@@ -209,7 +209,7 @@ def start_trackers(accelerator: Accelerator, report_to: str | None, settings: di
     Starts the tracker, if there is one.
 
     Raises:
-        `ValueError`: If its package is not installed.
+        `ValueError`: if its package is not installed.
     """
     accelerator.init_trackers("cola", config={name: str(value) for name, value in settings.items()})
     if report_to and accelerator.is_main_process and not accelerator.trackers:

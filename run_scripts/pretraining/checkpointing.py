@@ -77,7 +77,7 @@ def make_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: 
             How many checkpoints are kept; 0 or less keeps all, of which only the next one is checked for.
 
     Raises:
-        `OSError`: If the folder cannot be made or written to, or if its disk has too little room.
+        `OSError`: if the folder cannot be made or written to, or if its disk has too little room.
     """
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def save_checkpoint(
     beyond `save_total_limit` (none if that is 0 or less).
 
     Raises:
-        `OSError`: If it cannot be written. The earlier checkpoints are not touched.
+        `OSError`: if it cannot be written. The earlier checkpoints are not touched.
     """
     final = output_dir / f"checkpoint-{progress.step}"
     temporary = output_dir / f".checkpoint-{progress.step}.tmp"
@@ -147,9 +147,9 @@ def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> P
             The folder of the run.
 
     Raises:
-        `ValueError`: If `output_dir` holds checkpoints and the run is not to be resumed, or if the checkpoint, or
+        `ValueError`: if `output_dir` holds checkpoints and the run is not to be resumed, or if the checkpoint, or
             every checkpoint in the folder, is damaged.
-        `FileNotFoundError`: If there is no checkpoint at the path.
+        `FileNotFoundError`: if there is no checkpoint at the path.
     """
     if resume_from_checkpoint is None:
         if find_checkpoints(output_dir):
@@ -187,7 +187,7 @@ def load_progress(checkpoint: Path, arguments: dict[str, Any], process_index: in
     was written by.
 
     Raises:
-        `ValueError`: If it is not; the message names the arguments that differ.
+        `ValueError`: if it is not; the message names the arguments that differ.
     """
     earlier = json.loads((checkpoint / MANIFEST).read_text())["arguments"]
     differing = [
@@ -217,7 +217,7 @@ def load_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> No
     Loads the weights that [`save_best_weights`] wrote at this step.
 
     Raises:
-        `OSError`: If they are missing, or of another step.
+        `OSError`: if they are missing, or of another step.
     """
     path = output_dir / BEST_WEIGHTS
     with safe_open(path, framework="pt") as file:

@@ -69,7 +69,7 @@ def load_data(
             Seed of the choice of those that are held out.
 
     Raises:
-        `ValueError`: If there is no such split or column, or if there are too few recordings.
+        `ValueError`: if there is no such split or column, or if there are too few recordings.
     """
     if splits is None:
         splits = load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name, data_args.streaming)
@@ -110,7 +110,7 @@ def hold_out(
         many of its first rows these are.
 
     Raises:
-        `ValueError`: If there are too few recordings.
+        `ValueError`: if there are too few recordings.
     """
     if isinstance(dataset, IterableDataset):
         rows, by_shard = [], {}

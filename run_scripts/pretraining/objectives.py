@@ -149,7 +149,7 @@ class TemporalGapObjective(Objective):
             The cross-entropy of the estimated gaps. Its least possible value is the entropy of the true ones, not 0.
 
         Raises:
-            `ValueError`: If there are no gaps.
+            `ValueError`: if there are no gaps.
         """
         if gaps is None:
             raise ValueError("The temporal-gap objective needs `gaps`, the distance of the segments of each pair.")

@@ -65,7 +65,7 @@ class ModelSettings:
         The configuration with these values.
 
         Raises:
-            `huggingface_hub.errors.StrictDataclassError`: If a value is out of range.
+            `huggingface_hub.errors.StrictDataclassError`: if a value is out of range.
         """
         values = given(self)
         if "segment_frames" in values:

@@ -39,7 +39,7 @@ def check_bad_fraction(num_clips: int, num_bad: int, max_bad_fraction: float, ou
     Checks that few enough of the clips read so far had to be skipped.
 
     Raises:
-        `ValueError`: If their share is above `max_bad_fraction`.
+        `ValueError`: if their share is above `max_bad_fraction`.
     """
     if num_clips >= MIN_CLIPS_TO_JUDGE and num_bad > max_bad_fraction * num_clips:
         raise ValueError(

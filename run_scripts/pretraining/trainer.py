@@ -134,10 +134,10 @@ class PretrainingTrainer:
                 The checkpoint that `progress` is of, whose weights, optimiser and random states are loaded.
 
         Raises:
-            `FloatingPointError`: If the loss is not finite.
-            `ValueError`: If too many clips cannot be used.
-            `OSError`: If a checkpoint cannot be written.
-            `SystemExit`: With 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
+            `FloatingPointError`: if the loss is not finite.
+            `ValueError`: if too many clips cannot be used.
+            `OSError`: if a checkpoint cannot be written.
+            `SystemExit`: with 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
         """
         batches = iter(self.loader)
         if checkpoint:

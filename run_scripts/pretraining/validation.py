@@ -109,7 +109,7 @@ class LinearProbe:
             Computes the features.
 
     Raises:
-        `ValueError`: If a split is missing or has no labels.
+        `ValueError`: if a split is missing or has no labels.
     """
 
     def __init__(self, name: str, extractor: COLAFeatureExtractor):
