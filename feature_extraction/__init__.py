@@ -19,9 +19,9 @@ from .segment_stream import SegmentPairs, collate_segment_pairs
 from .segments import random_segments
 
 
-# `AutoFeatureExtractor` usually finds an extractor by the class of the model's config. This package does not import the
-# model's, so the extractor is registered under its own class. `register_for_auto_class` makes `save_pretrained` copy
-# the code, for `trust_remote_code=True`.
+# `AutoFeatureExtractor` usually finds an extractor by the class of the model's config. This package does not import
+# the model's, so the extractor is registered under its own class. `register_for_auto_class` makes `save_pretrained`
+# copy the code, for `trust_remote_code=True`.
 AutoFeatureExtractor.register(COLAFeatureExtractor, COLAFeatureExtractor)
 COLAFeatureExtractor.register_for_auto_class()
 
