@@ -1,3 +1,12 @@
+"""
+The input side of COLA: from encoded audio to the features that the model reads.
+
+- `audio` decodes audio, `segments` draws random segments of a recording;
+- `feature_extraction_cola` computes log-mel features of waveforms;
+- `loading` loads data sets that have an audio column, `collator` decodes and batches labelled clips of them;
+- `clip_reader`, `pair_drawer` and `segment_stream` read such data sets as a stream of segment pairs, for pre-training.
+"""
+
 from transformers import AutoFeatureExtractor
 
 from .audio import SILENCE, AudioDecodingError, AudioFile, SilentAudioError, load_audio, open_audio
@@ -10,8 +19,9 @@ from .segment_stream import SegmentPairs, collate_segment_pairs
 from .segments import random_segments
 
 
-# The extractor is found by its own name: the two packages do not import each other, so there is no config to file it
-# under. `register_for_auto_class` makes `save_pretrained` copy the code, for `trust_remote_code=True`.
+# `AutoFeatureExtractor` usually finds an extractor by the class of the model's config. This package does not import
+# the model's, so the extractor is registered under its own class. `register_for_auto_class` makes `save_pretrained`
+# copy the code, for `trust_remote_code=True`.
 AutoFeatureExtractor.register(COLAFeatureExtractor, COLAFeatureExtractor)
 COLAFeatureExtractor.register_for_auto_class()
 

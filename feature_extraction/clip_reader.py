@@ -22,9 +22,9 @@ class Position(NamedTuple):
             Number of the epoch.
         shard (`int`, *optional*, defaults to 0):
             Number of the shard among those that the reader reads in this epoch, in the order in which it reads them.
-            A data set with random access counts as one shard.
+            What a reader reads of a data set with random access counts as one shard.
         row (`int`, *optional*, defaults to 0):
-            Number of the row in the shard.
+            Number of the row in the shard, in the order in which the reader reads it.
     """
 
     epoch: int = 0

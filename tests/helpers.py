@@ -1,10 +1,11 @@
 """What several test files need: small audio made by code, and the arguments of short runs."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from datasets import Audio, Features, List, Value
+from datasets import Audio, Dataset, Features, List, Value
 from pytest import MonkeyPatch
 
 
@@ -31,6 +32,36 @@ def count_decoded(monkeypatch: MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(soundfile.SoundFile, "read", counting_read)
     return decoded
+
+
+def encode(samples: np.ndarray, rate: int = 16000, container: str = "WAV", subtype: str | None = None) -> bytes:
+    """The bytes of an audio file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def numbered_clip(number: int, num_samples: int = 1600) -> np.ndarray:
+    """Rises from number / 100 to (number + 1) / 100: any part of it says which clip it is of, and where it lies."""
+    return (number + 0.1 + 0.8 * np.arange(num_samples) / num_samples) / 100
+
+
+def flac(samples: np.ndarray, rate: int = 16000) -> bytes:
+    """The bytes of a FLAC file that keeps apart the samples of a numbered clip."""
+    return encode(samples, rate, "FLAC", "PCM_24")
+
+
+def write_flac(path: Path, samples: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(flac(samples))
+
+
+def audio_dataset(clips: list[dict | None], features: Features | None = None, **columns) -> Dataset:
+    """A data set of encoded clips. `datasets` needs torchcodec to make one directly."""
+    features = features or Features({"audio": Audio()})
+    stored = {"bytes": Value("binary"), "path": Value("string")}
+    plain = {name: stored if isinstance(feature, Audio) else feature for name, feature in features.items()}
+    return Dataset.from_dict({"audio": clips, **columns}, features=Features(plain)).cast(features)
 
 
 def write_tones(folder: Path, pitches: dict[str, float], clips_per_class: int, seconds: float = 2.0) -> Path:

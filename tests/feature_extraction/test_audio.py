@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from feature_extraction import AudioDecodingError, load_audio, open_audio
-from helpers import count_decoded
+from helpers import count_decoded, encode
 
 
 RATE = 16000
@@ -36,12 +36,6 @@ def chirp(seconds: float = 2.0, rate: int = RATE) -> np.ndarray:
 
 def sine(frequency: float, rate: int, seconds: float = 1.0) -> np.ndarray:
     return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
-
-
-def encode(samples: np.ndarray, rate: int = RATE, container: str = "WAV", subtype: str | None = None) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=subtype)
-    return file.getvalue()
 
 
 def assert_same_sound(samples: np.ndarray, expected: np.ndarray, tolerance: float | None) -> None:

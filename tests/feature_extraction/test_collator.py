@@ -1,7 +1,5 @@
 """Labelled clips: what the transform decodes and what the collator makes of it."""
 
-import io
-
 import numpy as np
 import pytest
 import soundfile
@@ -9,6 +7,7 @@ import torch
 from datasets import Audio, ClassLabel, Dataset
 
 from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor, load_audio_dataset
+from helpers import encode
 
 
 RATE = 16000
@@ -61,9 +60,8 @@ def test_number_of_frames(dataset, extractor, num_frames):
 
 
 def test_other_columns_and_sources(extractor):
-    file = io.BytesIO()
-    soundfile.write(file, np.tile(clip(1)[:, None], 2), RATE, format="FLAC")
-    sources = [{"bytes": file.getvalue(), "path": None}, {"array": clip(1), "sampling_rate": RATE}]
+    stereo = encode(np.tile(clip(1)[:, None], 2), RATE, "FLAC")
+    sources = [{"bytes": stereo, "path": None}, {"array": clip(1), "sampling_rate": RATE}]
     decoded = ClipDecoder(extractor, "sound", "word")({"sound": sources, "word": [3, 4], "other": [0, 0]})
     assert set(decoded) == {"waveform", "labels"} and decoded["labels"] == [3, 4]
     for waveform in decoded["waveform"]:

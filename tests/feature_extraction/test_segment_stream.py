@@ -1,16 +1,14 @@
-"""The stream of segment pairs: what it loads, every clip once an epoch, resumption, and clips that cannot be read."""
+"""The stream of segment pairs: every clip once an epoch, resumption, and clips that cannot be read."""
 
 import io
 import tarfile
 from collections import Counter
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
-import soundfile
 import torch
-from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, Value
+from datasets import Audio, Dataset
 from torch.utils.data import DataLoader
 
 from feature_extraction import (
@@ -20,67 +18,19 @@ from feature_extraction import (
     SegmentPair,
     SegmentPairs,
     collate_segment_pairs,
-    find_audio_column,
     load_audio_dataset,
 )
 from feature_extraction.pair_drawer import PairDrawer
-from helpers import AUDIOSET
+from helpers import audio_dataset, flac, numbered_clip, write_flac
 
 
 POOL = Path(__file__).parents[3] / "shared" / "data" / "pretrain"
 RATE = 16000
-NUM_CLIPS = 24
-
-
-@pytest.fixture(autouse=True)
-def clean_home(monkeypatch, tmp_path_factory):
-    """Keeps the cache out of the home folder."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-def encode(samples: np.ndarray, rate: int = RATE, container: str = "FLAC", subtype: str | None = "PCM_24") -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=subtype)
-    return file.getvalue()
-
-
-def clip(number: int, num_samples: int = 1600) -> np.ndarray:
-    """Between number / 100 and (number + 1) / 100, rising: any part says which clip it is of, and where it lies."""
-    return (number + 0.1 + 0.8 * np.arange(num_samples) / num_samples) / 100
+NUM_CLIPS = 24  # of the fixture `parquet`
 
 
 def number(segment: np.ndarray | torch.Tensor) -> int:
     return int(100 * float(segment[0]))
-
-
-def write(path: Path, samples: np.ndarray | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(clip(1) if samples is None else samples))
-
-
-def audio_dataset(clips: list[dict | None], features: Features | None = None, **columns) -> Dataset:
-    """With encoded audio; `datasets` needs torchcodec to do it directly."""
-    features = features or Features({"audio": Audio()})
-    stored = {"bytes": Value("binary"), "path": Value("string")}
-    plain = {name: stored if isinstance(feature, Audio) else feature for name, feature in features.items()}
-    return Dataset.from_dict({"audio": clips, **columns}, features=Features(plain)).cast(features)
-
-
-@pytest.fixture(scope="module")
-def parquet(tmp_path_factory) -> Path:
-    """Four shards of AudioSet's schema."""
-    folder = tmp_path_factory.mktemp("audioset")
-    for shard in range(4):
-        numbers = range(shard, NUM_CLIPS, 4)
-        rows = audio_dataset(
-            [{"bytes": encode(clip(i)), "path": f"audio/train/{i}.flac"} for i in numbers],
-            AUDIOSET,
-            video_id=[str(i) for i in numbers],
-            labels=[["/m/0"]] * len(numbers),
-            human_labels=[["Speech"]] * len(numbers),
-        )
-        rows.to_parquet(folder / f"train-{shard:05}-of-00004.parquet")
-    return folder
 
 
 @pytest.fixture
@@ -130,144 +80,30 @@ def assert_same_batches(batches: list[dict], expected: list[dict]) -> None:
         assert batch["state"] == other["state"]
 
 
-# Folders of audio
-
-
-def test_folder_with_labels(tmp_path):
-    for name in ("cat/a.flac", "cat/deep/er/b.FLAC", "dog/c.Wav", "dog/.d.flac", ".hidden/e.flac", "dog/notes.txt"):
-        write(tmp_path / name)
-    data = load_audio_dataset(str(tmp_path))
-    assert list(data) == ["train"]
-    train = data["train"]
-    assert train.features["audio"] == Audio(decode=False)
-    assert train.features["label"] == ClassLabel(names=["cat", "dog"])
-    assert [Path(audio["path"]).name for audio in train["audio"]] == ["a.flac", "b.FLAC", "c.Wav"]
-    assert train["label"][:] == [0, 0, 1]
-
-
-@pytest.mark.parametrize(
-    "names", [["a.flac", "b.flac"], ["only/a.flac", "only/b.flac"], ["a.flac", "cat/b.flac", "dog/c.flac"]]
-)
-def test_folder_without_labels(tmp_path, names):
-    for name in names:
-        write(tmp_path / name)
-    train = load_audio_dataset(str(tmp_path))["train"]
-    assert train.column_names == ["audio"] and len(train) == len(names)
-
-
-def test_folder_of_splits(tmp_path):
-    for split, label in (("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")):
-        write(tmp_path / split / label / "a.flac")
-    write(tmp_path / "train" / "dog" / "b.flac")
-    data = load_audio_dataset(str(tmp_path))
-    assert {split: len(rows) for split, rows in data.items()} == {"train": 3, "test": 2}
-    assert data["train"]["label"][:] == [0, 1, 1]
-
-
-def test_a_label_is_the_same_number_in_every_split(tmp_path):
-    for name in ("train/cat/a.flac", "train/dog/a.flac", "train/eel/a.flac", "test/dog/a.flac", "test/eel/a.flac"):
-        write(tmp_path / name)
-    data = load_audio_dataset(str(tmp_path))
-    assert data["test"].features["label"].names == data["train"].features["label"].names
-
-
-def test_relative_folder(tmp_path, monkeypatch):
-    write(tmp_path / "audio" / "a.flac")
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    assert len(load_audio_dataset("../audio")["train"]) == 1
-
-
-def test_folder_inside_a_hidden_one(tmp_path):
-    write(tmp_path / ".cache" / "audio" / "a.flac")
-    assert len(load_audio_dataset(str(tmp_path / ".cache" / "audio"))["train"]) == 1
-
-
-def test_folder_called_like_a_file_is_no_clip(tmp_path):
-    write(tmp_path / "a.wav" / "b.flac")
-    train = load_audio_dataset(str(tmp_path))["train"]
-    assert [Path(audio["path"]).name for audio in train["audio"]] == ["b.flac"]
-
-
-def test_empty_folder(tmp_path):
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no audio.*flac.*parquet"):
-        load_audio_dataset(str(tmp_path))
-
-
-# Parquet
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("pattern, expected", [("", 24), ("*.parquet", 24), ("train-00002-of-00004.parquet", 6)])
-def test_parquet(parquet, pattern, expected, streaming):
-    data = load_audio_dataset(str(parquet / pattern), streaming=streaming)
-    train = data["train"]
-    assert isinstance(train, IterableDataset if streaming else Dataset)
-    assert set(train.features) == set(AUDIOSET) and isinstance(train.features["audio"], Audio)
-    rows = list(train.cast_column("audio", Audio(decode=False)))
-    assert len(rows) == len({row["video_id"] for row in rows}) == expected
-    assert rows[0]["audio"]["bytes"] == encode(clip(int(rows[0]["video_id"])))
-
-
-def test_parquet_splits(parquet, tmp_path):
-    for split in ("train", "test"):
-        (tmp_path / f"{split}-00000-of-00001.parquet").write_bytes(next(parquet.iterdir()).read_bytes())
-    assert set(load_audio_dataset(str(tmp_path))) == {"train", "test"}
-
-
-# WebDataset
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("pattern", ["", "*.tar"])
-def test_webdataset(tmp_path, pattern, streaming):
-    for shard in range(2):
-        with tarfile.open(tmp_path / f"train-{shard:03}.tar", "w") as tar:
-            for i in range(shard, 8, 2):
-                for name, data in ((f"{i}.flac", encode(clip(i))), (f"{i}.json", b'{"id": 1}')):
-                    info = tarfile.TarInfo(name)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-    train = load_audio_dataset(str(tmp_path / pattern), streaming=streaming)["train"]
-    assert train.num_shards == 2 and find_audio_column(train) == "audio"
-    epochs = take_epochs(train, 2, num_workers=2)
-    assert [sorted(numbers(epoch)) for epoch in epochs[:2]] == [list(range(8))] * 2
-
-
-def test_damaged_tar_is_named(tmp_path):
-    (tmp_path / "a.tar").write_bytes(b"This is no tar file." * 100)
-    train = load_audio_dataset(str(tmp_path))["train"]
-    with pytest.raises(ValueError, match=r"a\.tar is not a whole tar file"):
-        take(train, 1)
-
-
 # The audio column
 
 
-def test_find_audio_column():
-    one = Dataset.from_dict({"sound": ["a.wav"], "text": ["b"]}).cast_column("sound", Audio())
-    assert find_audio_column(one) == "sound"
-    assert find_audio_column(one.cast_column("sound", Audio(decode=False))) == "sound"
-    assert find_audio_column(one.to_iterable_dataset()) == "sound"
-    assert find_audio_column(one, "text") == "text"
-
-
-def test_find_audio_column_errors():
-    one = Dataset.from_dict({"sound": ["a.wav"], "text": ["b"]}).cast_column("sound", Audio())
-    with pytest.raises(ValueError, match="no column 'noise'.*'sound', 'text'"):
-        find_audio_column(one, "noise")
-    with pytest.raises(ValueError, match="0 columns.*'text': 'Value'"):
-        find_audio_column(one.remove_columns("sound"))
-    two = one.cast_column("text", Audio())
-    with pytest.raises(ValueError, match="2 columns.*'sound': 'Audio', 'text': 'Audio'"):
-        find_audio_column(two)
+def test_several_audio_columns():
+    two = Dataset.from_dict({"sound": ["a.wav"], "noise": ["b.wav"]})
+    two = two.cast_column("sound", Audio()).cast_column("noise", Audio())
     with pytest.raises(ValueError, match="2 columns"):
         SegmentPairs(two, 400)
-    assert SegmentPairs(two, 400, audio_column="text").audio_column == "text"
+    assert SegmentPairs(two, 400, audio_column="noise").audio_column == "noise"
 
 
 # Every clip once an epoch
+
+
+def test_every_clip_of_tar_files_once_an_epoch(tmp_path):
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"train-{shard:03}.tar", "w") as tar:
+            for i in range(shard, 8, 2):
+                data = flac(numbered_clip(i))
+                info = tarfile.TarInfo(f"{i}.flac")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    epochs = take_epochs(load_audio_dataset(str(tmp_path))["train"], 2, num_workers=2)
+    assert [sorted(numbers(epoch)) for epoch in epochs[:2]] == [list(range(8))] * 2
 
 
 @both_kinds
@@ -354,7 +190,7 @@ def test_more_workers_than_shards(parquet):
     assert sorted(set(numbers(take(single, 20, num_workers=2)))) == list(range(0, NUM_CLIPS, 4))
 
 
-def test_fewer_shards_than_readers_is_told_of(parquet, caplog):
+def test_fewer_shards_than_readers_is_warned_of(parquet, caplog):
     train = load_audio_dataset(str(parquet), streaming=True)["train"]
     take(train, 1, world_size=4)
     assert not caplog.records
@@ -410,7 +246,7 @@ BAD_CLIPS = {
     "02_empty.flac": (b"", "empty", "0 bytes"),
     "05_text.wav": (b"This is no audio. " * 100, "damaged", "not audio that soundfile can decode"),
     "06_truncated.flac": (
-        encode(np.random.default_rng(0).uniform(-0.5, 0.5, RATE))[:1000],
+        flac(np.random.default_rng(0).uniform(-0.5, 0.5, RATE))[:1000],
         "damaged",
         "damaged|truncated",
     ),
@@ -425,12 +261,12 @@ def folder_with_bad_clips(tmp_path):
         if i in bad:
             (tmp_path / bad[i]).write_bytes(BAD_CLIPS[bad[i]][0])
         else:
-            write(tmp_path / f"{i:02}.flac", clip(i))
+            write_flac(tmp_path / f"{i:02}.flac", numbered_clip(i))
     return tmp_path
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
-def test_bad_clips_are_skipped_and_told_of(folder_with_bad_clips, num_workers):
+def test_bad_clips_are_skipped_and_noted(folder_with_bad_clips, num_workers):
     train = load_audio_dataset(str(folder_with_bad_clips))["train"]
     epochs = take_epochs(train, 2, num_workers, shuffle=False)
     for epoch in epochs[:2]:
@@ -445,8 +281,8 @@ def test_bad_clips_are_skipped_and_told_of(folder_with_bad_clips, num_workers):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_bad_rows_are_skipped_and_told_of(tmp_path, streaming):
-    encoded = {f"good{i}.flac": encode(clip(i)) for i in range(8)}
+def test_bad_rows_are_skipped_and_noted(tmp_path, streaming):
+    encoded = {f"good{i}.flac": flac(numbered_clip(i)) for i in range(8)}
     encoded |= {name: data for name, (data, *_) in BAD_CLIPS.items()}
     rows = audio_dataset([{"bytes": data, "path": name} for name, data in encoded.items()])
     rows.to_parquet(tmp_path / "train.parquet")
@@ -455,12 +291,12 @@ def test_bad_rows_are_skipped_and_told_of(tmp_path, streaming):
     assert [sorted(numbers(epoch)) for epoch in epochs[:3]] == [list(range(8))] * 3
     counts = Counter(name for epoch in epochs for batch in epoch for _, name, _ in batch["notes"])
     assert set(counts) == set(BAD_CLIPS) and set(counts.values()) <= {2, 3, 4}
-    # A clip at the end of an epoch is told of with some pair of the next one, and the fourth epoch has begun.
+    # A clip at the end of an epoch is noted with some pair of the next one, and the fourth epoch has begun.
 
 
 def test_missing_file_is_skipped(tmp_path):
     for i in range(3):
-        write(tmp_path / f"{i}.flac", clip(i))
+        write_flac(tmp_path / f"{i}.flac", numbered_clip(i))
     train = load_audio_dataset(str(tmp_path))["train"]
     (tmp_path / "1.flac").unlink()
     batches = take(train, 4, shuffle=False)
@@ -470,14 +306,16 @@ def test_missing_file_is_skipped(tmp_path):
 
 
 def test_row_without_audio_is_skipped():
-    train = audio_dataset([{"bytes": encode(clip(1)), "path": None}, None, {"bytes": encode(clip(2)), "path": None}])
+    train = audio_dataset(
+        [{"bytes": flac(numbered_clip(1)), "path": None}, None, {"bytes": flac(numbered_clip(2)), "path": None}]
+    )
     batches = take(train, 4, shuffle=False)
     assert numbers(batches) == [1, 2, 1, 2]
     assert [[kind for kind, *_ in batch["notes"]] for batch in batches] == [[], ["empty"], [], ["empty"]]
 
 
-def test_bad_clip_without_a_name_is_told_of_by_its_row():
-    train = audio_dataset([{"bytes": encode(clip(1)), "path": None}, {"bytes": b"", "path": None}])
+def test_bad_clip_without_a_name_is_noted_by_its_row():
+    train = audio_dataset([{"bytes": flac(numbered_clip(1)), "path": None}, {"bytes": b"", "path": None}])
     notes = [note for batch in take(train, 2, shuffle=False) for note in batch["notes"]]
     assert [name for _, name, _ in notes] == ["row 1"]
 
@@ -492,9 +330,9 @@ def test_nothing_but_bad_clips(tmp_path, num_workers):
 
 
 def test_silent_clips_are_skipped_and_half_silent_ones_used(tmp_path):
-    write(tmp_path / "0.flac", np.zeros(1600))
-    write(tmp_path / "1.flac", clip(1))
-    write(tmp_path / "2.flac", np.concatenate([np.zeros(800), clip(2)]))
+    write_flac(tmp_path / "0.flac", np.zeros(1600))
+    write_flac(tmp_path / "1.flac", numbered_clip(1))
+    write_flac(tmp_path / "2.flac", np.concatenate([np.zeros(800), numbered_clip(2)]))
     train = load_audio_dataset(str(tmp_path))["train"]
     epochs = take_epochs(train, 5, shuffle=False)[:5]
     used = [batch for epoch in epochs for batch in epoch]
@@ -507,12 +345,29 @@ def test_silent_clips_are_skipped_and_half_silent_ones_used(tmp_path):
 def test_too_many_bad_clips_in_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(PairDrawer, "MAX_BAD_IN_A_ROW", 5)
     for i in range(10):
-        write(tmp_path / f"{i}.flac")
+        write_flac(tmp_path / f"{i}.flac", numbered_clip(1))
         if 2 <= i < 7:
             (tmp_path / f"{i}.flac").write_bytes(b"")
     train = load_audio_dataset(str(tmp_path))["train"]
     with pytest.raises(ValueError, match=r"5 clips in a row could not be read.*6\.flac is empty"):
         take(train, 5, shuffle=False)
+
+
+def test_too_many_bad_clips_in_a_row_over_the_end_of_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(PairDrawer, "MAX_BAD_IN_A_ROW", 5)
+    for i in range(6):
+        write_flac(tmp_path / f"{i}.flac", numbered_clip(i))
+        if i != 2:
+            (tmp_path / f"{i}.flac").write_bytes(b"")
+    train = load_audio_dataset(str(tmp_path))["train"]
+    with pytest.raises(ValueError, match=r"5 clips in a row could not be read.*1\.flac is empty"):
+        take(train, 2, shuffle=False)
+
+
+def test_the_rest_of_an_epoch_may_have_fewer_clips_than_needed(clips_of_four):
+    batches = take(clips_of_four, 8, min_clips=4)
+    resumed = take(clips_of_four, 5, min_clips=4, state={0: batches[2]["state"]})
+    assert_same_batches(resumed, batches[3:])
 
 
 def test_fewer_clips_than_needed(clips_of_four):
@@ -524,7 +379,7 @@ def test_fewer_clips_than_needed(clips_of_four):
 @pytest.fixture
 def clips_of_four(tmp_path):
     for i in range(4):
-        write(tmp_path / f"{i}.flac")
+        write_flac(tmp_path / f"{i}.flac", numbered_clip(1))
     return load_audio_dataset(str(tmp_path))["train"]
 
 
@@ -532,9 +387,8 @@ def clips_of_four(tmp_path):
 
 
 def test_stereo_at_48_kilohertz(tmp_path):
-    write(tmp_path / "good.flac")
     stereo = np.tile([0.5, 0.1], (48000, 1))
-    (tmp_path / "good.flac").write_bytes(encode(stereo, 48000))
+    (tmp_path / "good.flac").write_bytes(flac(stereo, 48000))
     train = load_audio_dataset(str(tmp_path))["train"]
     batch = take(train, 1, num_samples=8000)[0]
     assert batch["waveforms"].shape == (2, 8000) and batch["lengths"].tolist() == [8000, 8000]
@@ -543,7 +397,7 @@ def test_stereo_at_48_kilohertz(tmp_path):
 
 def test_other_sampling_rate(tmp_path):
     time = np.arange(RATE) / RATE
-    write(tmp_path / "a.flac", 0.5 * np.sin(2 * np.pi * 1000 * time))
+    write_flac(tmp_path / "a.flac", 0.5 * np.sin(2 * np.pi * 1000 * time))
     train = load_audio_dataset(str(tmp_path))["train"]
     segment = take(train, 1, num_samples=4000, sampling_rate=8000)[0]["waveforms"][0]
     assert torch.fft.rfft(segment).abs().argmax() * 8000 / 4000 == 1000
@@ -551,7 +405,7 @@ def test_other_sampling_rate(tmp_path):
 
 def test_short_clips_are_padded(tmp_path):
     for i, num_samples in enumerate((100, 400, 1600)):
-        write(tmp_path / f"{i}.flac", clip(i, num_samples))
+        write_flac(tmp_path / f"{i}.flac", numbered_clip(i, num_samples))
     batch = take(load_audio_dataset(str(tmp_path))["train"], 1, batch_size=3, shuffle=False)[0]
     assert batch["waveforms"].shape == (6, 400)
     assert batch["lengths"].tolist() == [100, 400, 400] * 2
@@ -559,7 +413,7 @@ def test_short_clips_are_padded(tmp_path):
     ((kind, name, reason),) = batch["notes"]
     assert kind == "short" and Path(name).name == "0.flac" and "100 of 400 samples" in reason
     for waveform in batch["waveforms"][[0, 3]]:
-        np.testing.assert_allclose(waveform[:100], clip(0, 100), atol=1e-6)
+        np.testing.assert_allclose(waveform[:100], numbered_clip(0, 100), atol=1e-6)
         assert not waveform[100:].any()
 
 

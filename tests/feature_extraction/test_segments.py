@@ -1,26 +1,22 @@
 """Random segments: their lengths, where they lie, and that only they are decoded."""
 
-import io
-
 import numpy as np
 import pytest
-import soundfile
 
 from feature_extraction import AudioDecodingError, random_segments
-from helpers import count_decoded
+from helpers import count_decoded, encode
 
 
 RATE = 16000
 
 
-def encode(samples: np.ndarray, rate: int = RATE, container: str = "WAV", subtype: str | None = "FLOAT") -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples.astype(np.float64), rate, format=container, subtype=subtype)
-    return file.getvalue()
+def ramp(length: int) -> bytes:
+    """A recording whose samples are their own positions."""
+    return encode(np.arange(length, dtype=np.float64), subtype="FLOAT")
 
 
 def starts(source: bytes, num_samples: int, count: int, seed: int = 0) -> np.ndarray:
-    """Of segments of a recording whose samples are their own positions."""
+    """Where the random segments of a ramp start."""
     segments = random_segments(source, num_samples, np.random.default_rng(seed), count).waveforms
     for segment in segments:
         np.testing.assert_array_equal(np.diff(segment), 1)
@@ -30,17 +26,17 @@ def starts(source: bytes, num_samples: int, count: int, seed: int = 0) -> np.nda
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("num_samples", [1, 400, 15600])
 def test_lengths(num_samples, count):
-    segments = random_segments(encode(np.arange(20000)), num_samples, np.random.default_rng(0), count).waveforms
+    segments = random_segments(ramp(20000), num_samples, np.random.default_rng(0), count).waveforms
     assert [segment.shape for segment in segments] == [(num_samples,)] * count
     assert all(segment.dtype == np.float32 for segment in segments)
 
 
 def test_two_by_default():
-    assert len(random_segments(encode(np.arange(2000)), 400, np.random.default_rng(0)).waveforms) == 2
+    assert len(random_segments(ramp(2000), 400, np.random.default_rng(0)).waveforms) == 2
 
 
 def test_the_generator_decides():
-    source = encode(np.arange(20000))
+    source = ramp(20000)
     np.testing.assert_array_equal(starts(source, 400, 8, seed=1), starts(source, 400, 8, seed=1))
     assert (starts(source, 400, 8, seed=1) != starts(source, 400, 8, seed=2)).any()
     rng = np.random.default_rng(1)
@@ -49,17 +45,16 @@ def test_the_generator_decides():
 
 
 def test_every_start_is_as_likely():
-    counts = np.bincount(starts(encode(np.arange(1009)), 1000, 2000), minlength=10)
+    counts = np.bincount(starts(ramp(1009), 1000, 2000), minlength=10)
     assert len(counts) == 10
     expected = 200
-    assert (
-        (counts - expected) ** 2 / expected
-    ).sum() < 27.9  # chi-squared of 9 degrees of freedom: once in a thousand
+    # Chi-squared of 9 degrees of freedom is greater once in a thousand times.
+    assert ((counts - expected) ** 2 / expected).sum() < 27.9
 
 
 @pytest.mark.parametrize("max_distance", [0, 3, 20])
 def test_segments_near_the_first(max_distance):
-    source = encode(np.arange(1040))
+    source = ramp(1040)
     rng = np.random.default_rng(0)
     found = np.array(
         [
@@ -75,7 +70,7 @@ def test_segments_near_the_first(max_distance):
 
 @pytest.mark.parametrize(("max_distance", "farthest"), [(None, 40), (20, 20), (100, 40)])
 def test_gaps_are_shares_of_the_greatest_distance(max_distance, farthest):
-    source = encode(np.arange(1040))
+    source = ramp(1040)
     rng = np.random.default_rng(0)
     found = []
     for _ in range(3000):
@@ -87,12 +82,12 @@ def test_gaps_are_shares_of_the_greatest_distance(max_distance, farthest):
 
 @pytest.mark.parametrize("length", [1, 400])
 def test_a_recording_with_one_place_has_no_gap(length):
-    segments, gaps = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0))
+    segments, gaps = random_segments(ramp(length), 400, np.random.default_rng(0))
     assert len(segments) == 2 and np.isnan(gaps).all()
 
 
 def test_the_segments_of_a_pair_are_independent():
-    source = encode(np.arange(1009))
+    source = ramp(1009)
     rng = np.random.default_rng(0)
     pairs = np.array([[s[0] for s in random_segments(source, 1000, rng).waveforms] for _ in range(1000)]).astype(int)
     assert len(np.unique(pairs, axis=0)) == 100
@@ -101,7 +96,7 @@ def test_the_segments_of_a_pair_are_independent():
 
 @pytest.mark.parametrize("length", [1, 399, 400])
 def test_short_recording_is_returned_whole(length):
-    segments = random_segments(encode(np.arange(length)), 400, np.random.default_rng(0)).waveforms
+    segments = random_segments(ramp(length), 400, np.random.default_rng(0)).waveforms
     for segment in segments:
         np.testing.assert_array_equal(segment, np.arange(length))
 
@@ -117,7 +112,7 @@ def test_resampled_segments_are_as_long(own_rate):
 
 def test_other_sampling_rate():
     time = np.arange(8000) / 8000
-    source = encode(np.sin(2 * np.pi * 500 * time), 8000)
+    source = encode(np.sin(2 * np.pi * 500 * time), 8000, subtype="FLOAT")
     segment = random_segments(source, 8000, np.random.default_rng(0), 1, sampling_rate=32000).waveforms[0]
     assert np.argmax(np.abs(np.fft.rfft(segment))) * 32000 / 8000 == 500
 
