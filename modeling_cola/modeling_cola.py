@@ -191,23 +191,42 @@ class COLAEncoder(nn.Module):
     def __init__(self, config: COLAConfig):
         super().__init__()
         self.backbone = build_backbone(config)
-        self.pooling = COLAPooling(config, *self._feature_shape(config))
+        channels, bands = self._prune_backbone(config)
+        self.pooling = COLAPooling(config, channels, bands)
         self.num_features = self.pooling.num_features
         self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
         self._gradient_checkpointing = False
 
     @torch.no_grad()
-    def _feature_shape(self, config: COLAConfig) -> tuple[int, int]:
-        """Channels and bands of the backbone's feature map of a window."""
+    def _prune_backbone(self, config: COLAConfig) -> tuple[int, int]:
+        """
+        Encodes one silent window, removes the parts of the backbone that this did not run, and returns the numbers of
+        channels and bands of the feature map.
+
+        What `forward_features` does not run is the network's head. It gets no gradient, which data-parallel training
+        does not allow, and it takes space in every checkpoint (119 million parameters of `vgg11`). The weights of a
+        head in an older checkpoint are ignored when that is loaded.
+        """
+        run = set()
+        hooks = [
+            module.register_forward_hook(lambda module, *_: run.add(module)) for module in self.backbone.modules()
+        ]
         window = torch.zeros(1, 1, config.window_size, config.num_mel_bins)
         shape = self.backbone.eval().forward_features(window).shape
         self.backbone.train()
+        for hook in hooks:
+            hook.remove()
+
         channels = self.backbone.num_features
         if len(shape) != 4 or shape[1] != channels:
             raise ValueError(
                 f"`encoder` must be a convolutional network whose features are [N, {channels}, frames, bands], but "
                 f"{config.encoder!r} gives {list(shape)}."
             )
+        unused = [name for name, part in self.backbone.named_children() if run.isdisjoint(part.modules())]
+        for name in unused:
+            setattr(self.backbone, name, nn.Identity())
+        self._keys_to_ignore_on_load_unexpected = [rf"encoder\.backbone\.{name}\." for name in unused]
         return channels, shape[-1]
 
     @property

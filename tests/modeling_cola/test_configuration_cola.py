@@ -8,6 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
+from model_helpers import tiny_config
 from modeling_cola import COLAConfig, COLAForAudioClassification, COLAForPreTraining, COLAModel
 
 
@@ -47,11 +48,6 @@ CHANGED = {
     "bilinear_init_diagonal": 0.1,
     "decorrelation_weight": 0.05,
 }
-
-
-def tiny_config(**kwargs) -> COLAConfig:
-    tiny = {"encoder": "compact", "compact_channels": 8, "pooling_hidden_size": 16, "hidden_size": 88}
-    return COLAConfig(**tiny | {"projection_size": 16} | kwargs)
 
 
 def test_defaults_are_the_papers():

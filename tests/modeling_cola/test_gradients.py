@@ -1,0 +1,58 @@
+"""Gradients, and gradient checkpointing."""
+
+import pytest
+import torch
+
+from model_helpers import batch_for, build, classes, encoders, loss_of
+from modeling_cola import COLAForPreTraining
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+
+
+@encoders
+@pytest.mark.parametrize("similarity", ["bilinear", "cosine"])
+def test_every_parameter_gets_a_gradient(encoder, similarity):
+    model = build(COLAForPreTraining, encoder, similarity=similarity).train()
+    model(**batch_for(COLAForPreTraining, 4)).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+@encoders
+@classes
+def test_gradient_checkpointing_changes_no_gradient(cls, encoder):
+    results = []
+    for enable in (False, True):
+        torch.manual_seed(0)
+        model = build(cls, encoder, pooling_dropout=0.0).train()
+        if enable:
+            model.gradient_checkpointing_enable()
+        loss = loss_of(model, model(**batch_for(cls, 4)))
+        loss.backward()
+        results.append((loss, {name: p.grad for name, p in model.named_parameters()}))
+    (loss, grads), (checkpointed_loss, checkpointed_grads) = results
+    torch.testing.assert_close(checkpointed_loss, loss)
+    torch.testing.assert_close(checkpointed_grads, grads)
+
+
+@encoders
+@classes
+def test_gradient_checkpointing_saves_activations(cls, encoder):
+    model = build(cls, encoder).train()
+    inputs = batch_for(cls)
+
+    def saved() -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            model(**inputs)
+        return sum(sizes)
+
+    plain = saved()
+    model.gradient_checkpointing_enable()
+    assert model.is_gradient_checkpointing
+    assert saved() < 0.6 * plain
+    model.gradient_checkpointing_disable()
+    assert not model.is_gradient_checkpointing
+    assert saved() == plain
