@@ -1,146 +1,249 @@
-"""The pictures that the jobs leave behind."""
+"""The plots that the jobs draw, each of which is saved as an image file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.manifold import TSNE
 
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from sklearn.manifold import TSNE  # noqa: E402
+MAX_CLASS_BARS = 60
 
 
-def _save(figure: plt.Figure, path: str | Path) -> None:
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
+@contextmanager
+def _saved_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+    """Creates a figure, with its size in inches, and saves it at the end of the block."""
+    # Names are shown as they are written: matplotlib would take what stands between two `$` as a formula.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        figure = Figure(figsize=(width, height))
+        yield figure
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def _legend_outside(axis: Axes, columns: int = 1) -> None:
+    """Places the legend to the right of the plot."""
+    axis.legend(
+        fontsize=8, markerscale=1.5, ncols=columns, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0
+    )
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True)
+
+
+def _label_steps(axis: Axes, label: str) -> None:
+    """Labels a plot over training steps."""
+    axis.set(xlabel="Step", ylabel=label)
+    axis.xaxis.set_major_locator(_whole_numbers())
+    axis.grid(alpha=0.3)
 
 
 def plot_training_curves(history: list[dict[str, float]], path: str | Path, chance: dict[str, float]) -> None:
     """
-    Loss over steps, and pretext accuracy and the probe's accuracy where there are any; `chance` is what guessing gives
-    of `"loss"` and `"accuracy"`, where that is known.
+    Plots the loss over the steps of pre-training and, if they were logged, the pretext accuracy and the accuracy of
+    the probe.
+
+    Args:
+        history (`list[dict[str, float]]`):
+            The log. Each entry has its `step`, and any of `loss`, `accuracy`, `validation_loss`, `validation_accuracy`
+            and `probe_accuracy`. The last one is in %; the other accuracies are between 0 and 1.
+        path (`str` or `Path`):
+            Where to save the plot.
+        chance (`dict[str, float]`):
+            The values of `loss` and `accuracy` that guessing gives, as far as they are known.
     """
+    has_accuracy = any("accuracy" in entry or "validation_accuracy" in entry for entry in history)
     probe = [(entry["step"], entry["probe_accuracy"]) for entry in history if "probe_accuracy" in entry]
-    curves = [("loss", "Loss", 1), ("accuracy", "Pretext accuracy (%)", 100)]
-    if not any("accuracy" in entry or "validation_accuracy" in entry for entry in history):
-        del curves[1]
-    panels = len(curves) + bool(probe)
-    figure, axes = plt.subplots(1, panels, figsize=(1 + 5 * panels, 4), squeeze=False)
-    if probe:
-        axes[0, -1].plot(*zip(*probe), "o-", markersize=4, linewidth=1.2, color="tab:green")
-        axes[0, -1].set(title="Linear evaluation of h on the probe (%)", xlabel="step")
-        axes[0, -1].grid(alpha=0.3)
-    for axis, (key, title, scale) in zip(axes[0], curves):
-        for prefix, label, style in (("", "training", "-"), ("validation_", "held out, not augmented", "o-")):
-            points = [(entry["step"], scale * entry[prefix + key]) for entry in history if prefix + key in entry]
-            if points:
-                axis.plot(*zip(*points), style, markersize=4, linewidth=1.2, label=label)
-        if key in chance:
-            axis.axhline(scale * chance[key], color="grey", linestyle=":", linewidth=1, label="chance")
-        axis.set(title=title, xlabel="step")
-        axis.grid(alpha=0.3)
-    axes[0, 0].legend()
-    _save(figure, path)
+    num_plots = 1 + has_accuracy + bool(probe)
+    with _saved_figure(path, width=1 + 5 * num_plots, height=4) as figure:
+        axes = list(figure.subplots(1, num_plots, squeeze=False)[0])
+        _plot_curves(axes[0], history, "loss", chance)
+        _label_steps(axes[0], "Loss")
+        if has_accuracy:
+            _plot_curves(axes[1], history, "accuracy", chance, scale=100)
+            _label_steps(axes[1], "Pretext accuracy (%)")
+        if probe:
+            steps, accuracies = zip(*probe)
+            axes[-1].plot(steps, accuracies, "o-", markersize=4, linewidth=1.2, color="tab:green")
+            _label_steps(axes[-1], "Linear probe accuracy (%)")
+        figure.tight_layout()
+
+
+def _plot_curves(
+    axis: Axes, history: list[dict[str, float]], key: str, chance: dict[str, float], scale: float = 1.0
+) -> None:
+    """Plots a metric of training and of validation, and its value by chance, all multiplied by `scale`."""
+    for name, label, style in ((key, "training", "-"), (f"validation_{key}", "validation (not augmented)", "o-")):
+        entries = [entry for entry in history if name in entry]
+        if entries:
+            steps, values = [entry["step"] for entry in entries], [scale * entry[name] for entry in entries]
+            axis.plot(steps, values, style, markersize=4, linewidth=1.2, label=label)
+    if key in chance:
+        axis.axhline(scale * chance[key], color="grey", linestyle=":", linewidth=1, label="chance")
+    axis.legend(fontsize=8)
 
 
 def plot_similarity_matrix(logits: np.ndarray, path: str | Path) -> None:
-    """Similarity of anchors (rows) and positives (columns) of held-out recordings; the diagonal is the task."""
-    figure, axis = plt.subplots(figsize=(6, 5))
-    image = axis.imshow(logits, cmap="magma", interpolation="nearest")
+    """
+    Plots the similarities of all anchors to all positives of held-out recordings. Pairs of the same recording are on
+    the diagonal.
+
+    Args:
+        logits (`np.ndarray` of shape `(num_recordings, num_recordings)`):
+            The similarity of each anchor (row) to each positive (column).
+        path (`str` or `Path`):
+            Where to save the plot.
+    """
     accuracy = (logits.argmax(1) == np.arange(len(logits))).mean()
-    axis.set(
-        title=f"{len(logits)} held-out recordings, {100 * accuracy:.0f} % matched",
-        xlabel="positive",
-        ylabel="anchor",
-    )
-    figure.colorbar(image, label="similarity")
-    _save(figure, path)
+    with _saved_figure(path, width=6, height=5) as figure:
+        axis = figure.subplots()
+        image = axis.imshow(logits, cmap="magma", interpolation="nearest")
+        axis.set(
+            title=f"{len(logits)} held-out recordings, {100 * accuracy:.0f} % matched",
+            xlabel="Positive (recording)",
+            ylabel="Anchor (recording)",
+        )
+        axis.xaxis.set_major_locator(_whole_numbers())
+        axis.yaxis.set_major_locator(_whole_numbers())
+        figure.colorbar(image, label="Similarity")
 
 
 def plot_embedding_map(
     embeddings: np.ndarray, path: str | Path, labels: list[str] | None = None, pairs: bool = False, title: str = ""
 ) -> None:
     """
-    A t-SNE map of embeddings `[N, D]`, coloured by label if there are any. With `pairs` the second half are the
-    partners of the first, and lines join them: short lines are recordings whose segments lie together.
+    Plots a t-SNE map of embeddings.
+
+    Args:
+        embeddings (`np.ndarray` of shape `(num_embeddings, hidden_size)`):
+            The embeddings, which are standardized first.
+        path (`str` or `Path`):
+            Where to save the plot.
+        labels (`list[str]`, *optional*):
+            The label of each embedding, shown by its colour. For more than 40 labels there is no legend.
+        pairs (`bool`, *optional*, defaults to `False`):
+            Whether the second half of the embeddings are the partners of the first half, in the same order. If so,
+            lines join them: short lines mean that segments of the same recording are close to each other.
+        title (`str`, *optional*, defaults to `""`):
+            The title of the plot.
     """
     scaled = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-8)
     perplexity = min(30.0, max(2.0, (len(scaled) - 1) / 4))
     points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(scaled)
-    figure, axis = plt.subplots(figsize=(8, 6))
-    if pairs:
-        half = len(points) // 2
-        axis.plot(*np.stack([points[:half], points[half:]]).transpose(2, 0, 1), color="grey", alpha=0.5, linewidth=0.7)
-    if labels is None:
-        axis.scatter(*points.T, s=12, color="tab:blue")
-    else:
-        names = sorted(set(labels))
-        colours = plt.get_cmap("tab20")(np.arange(len(names)) % 20)
-        for name, colour in zip(names, colours):
-            chosen = np.array([label == name for label in labels])
-            axis.scatter(*points[chosen].T, s=12, color=colour, label=name)
-        if len(names) <= 40:
-            axis.legend(fontsize=8, markerscale=1.5, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
-    axis.set(title=title, xticks=[], yticks=[])
-    _save(figure, path)
+    with _saved_figure(path, width=8, height=6) as figure:
+        axis = figure.subplots()
+        if pairs:
+            first, second = np.split(points, 2)
+            ends = np.stack([first, second])  # [2, num_pairs, 2]
+            axis.plot(ends[:, :, 0], ends[:, :, 1], color="grey", alpha=0.5, linewidth=0.7)
+        if labels is None:
+            axis.scatter(points[:, 0], points[:, 1], s=12, color="tab:blue")
+        else:
+            _scatter_labels(axis, points, labels)
+        axis.set(title=title, xlabel="t-SNE dimension 1", ylabel="t-SNE dimension 2", xticks=[], yticks=[])
+
+
+def _scatter_labels(axis: Axes, points: np.ndarray, labels: list[str]) -> None:
+    """Plots the points `(num_points, 2)` of each label in a colour of its own; after 20 labels the marker changes."""
+    names = sorted(set(labels))
+    for i, name in enumerate(names):
+        chosen = points[[label == name for label in labels]]
+        colour, marker = matplotlib.colormaps["tab20"](i % 20), "o^"[i // 20 % 2]
+        axis.scatter(chosen[:, 0], chosen[:, 1], s=12, color=[colour], marker=marker, label=name)
+    if len(names) <= 40:
+        _legend_outside(axis, columns=1 if len(names) <= 24 else 2)
 
 
 def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path) -> None:
-    """Shares of each true class (row) by predicted class (column)."""
+    """
+    Plots a confusion matrix, in % of the clips of each true class.
+
+    Args:
+        matrix (`np.ndarray` of shape `(num_classes, num_classes)`):
+            The number of clips of each true class (row) and predicted class (column).
+        names (`list[str]`):
+            The names of the classes.
+        path (`str` or `Path`):
+            Where to save the plot.
+    """
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    size = max(5.0, 0.4 * len(names) + 2)
-    figure, axis = plt.subplots(figsize=(size + 1, size))
-    image = axis.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
-    if len(names) <= 20:
-        for (row, column), share in np.ndenumerate(shares):
-            if share > 0:
-                colour = "white" if share > 0.5 else "black"
-                axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
-    axis.set(title=f"accuracy {100 * accuracy:.1f} %", xlabel="predicted", ylabel="true")
-    figure.colorbar(image, label="% of the true class", shrink=0.8)
-    _save(figure, path)
+    size = max(5.0, 0.4 * len(names) + 2)
+    with _saved_figure(path, width=size + 1, height=size) as figure:
+        axis = figure.subplots()
+        image = axis.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        if len(names) <= 20:
+            for (row, column), share in np.ndenumerate(shares):
+                if share > 0:
+                    colour = "white" if share > 0.5 else "black"
+                    axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+        axis.set(title=f"Accuracy: {100 * accuracy:.1f} %", xlabel="Predicted class", ylabel="True class")
+        figure.colorbar(image, label="Share of the true class (%)", fraction=0.046, pad=0.03)
 
 
 def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, title: str | None = None) -> None:
-    """Grouped bars of accuracies in %: `table[group][method]`."""
-    groups, methods = list(table), list(next(iter(table.values())))
-    figure, axis = plt.subplots(figsize=(max(6.0, 1.3 * len(groups) + 2), 4))
-    width = 0.8 / len(methods)
-    for i, method in enumerate(methods):
-        positions = np.arange(len(groups)) + (i - (len(methods) - 1) / 2) * width
-        bars = axis.bar(positions, [table[group][method] for group in groups], width, label=method)
-        axis.bar_label(bars, fmt="%.0f", fontsize=7)
-    axis.set_xticks(
-        range(len(groups)), groups, rotation=20 if len(groups) > 3 else 0, ha="right" if len(groups) > 3 else "center"
-    )
-    axis.set(ylabel="accuracy (%)", ylim=(0, 105), title=title)
-    axis.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
-    _save(figure, path)
-
-
-MAX_CLASS_BARS = 60
-
-
-def plot_class_bars(values: np.ndarray, names: list[str], path: str | Path, measure: str) -> None:
     """
-    A bar in % for each class, best first, of very many the worst. Classes whose value `[num_labels]` is NaN, because
-    they have no clips, are left out.
+    Plots accuracies as grouped bars.
+
+    Args:
+        table (`dict[str, dict[str, float]]`):
+            The accuracy in % of each method (inner key) in each group (outer key). All groups have the same methods.
+        path (`str` or `Path`):
+            Where to save the plot.
+        title (`str`, *optional*):
+            The title of the plot.
+    """
+    groups, methods = list(table), list(next(iter(table.values())))
+    width = 0.8 / len(methods)
+    with _saved_figure(path, width=max(6.0, 1.3 * len(groups) + 2), height=4) as figure:
+        axis = figure.subplots()
+        for i, method in enumerate(methods):
+            positions = np.arange(len(groups)) + (i - (len(methods) - 1) / 2) * width
+            bars = axis.bar(positions, [table[group][method] for group in groups], width, label=method)
+            axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=1)
+        if len(groups) > 3:
+            axis.set_xticks(range(len(groups)), groups, rotation=20, ha="right", rotation_mode="anchor")
+        else:
+            axis.set_xticks(range(len(groups)), groups)
+        axis.set(ylabel="Accuracy (%)", ylim=(0, 108), yticks=range(0, 101, 20), title=title)
+        _legend_outside(axis)
+
+
+def plot_class_bars(values: np.ndarray, names: list[str], path: str | Path, metric: str) -> None:
+    """
+    Plots a metric of each class as bars, from the best class to the worst. Of more than 60 classes, it shows the 60
+    worst.
+
+    Args:
+        values (`np.ndarray` of shape `(num_classes,)`):
+            The metric of each class, between 0 and 1. Classes that are NaN, because they have no clips, are left out.
+        names (`list[str]`):
+            The names of the classes.
+        path (`str` or `Path`):
+            Where to save the plot.
+        metric (`str`):
+            The name of the metric.
     """
     order = [i for i in np.argsort(-np.asarray(values), kind="stable") if not np.isnan(values[i])]
     shown = order[-MAX_CLASS_BARS:]
-    figure, axis = plt.subplots(figsize=(7, max(2.5, 0.25 * len(shown) + 1)))
-    bars = axis.barh([names[i] for i in shown], [100 * values[i] for i in shown], color="tab:blue")
-    axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
     mean = 100 * np.nanmean(values)
-    axis.axvline(mean, color="grey", linestyle=":", linewidth=1, label=f"mean of {len(order)} classes: {mean:.1f}")
-    axis.invert_yaxis()
-    axis.tick_params(axis="y", labelsize=8)
-    axis.set(xlabel=f"{measure} (%)", xlim=(0, 108))
-    axis.set_title(f"{measure} by class" + (f", the {len(shown)} worst" if len(shown) < len(order) else ""))
-    axis.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", borderaxespad=0)
-    _save(figure, path)
+    metric = metric[0].upper() + metric[1:]
+    title = f"{metric} by class"
+    if len(shown) < len(order):
+        title += f" (the {len(shown)} worst of {len(order)})"
+    with _saved_figure(path, width=7, height=max(2.5, 0.25 * len(shown) + 1)) as figure:
+        axis = figure.subplots()
+        bars = axis.barh(range(len(shown)), [100 * values[i] for i in shown], color="tab:blue")
+        axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
+        axis.axvline(mean, color="grey", linestyle=":", linewidth=1, label=f"mean of {len(order)} classes: {mean:.1f}")
+        axis.set_yticks(range(len(shown)), [names[i] for i in shown], fontsize=8)
+        axis.set(title=title, xlabel=f"{metric} (%)", xlim=(0, 108), xticks=range(0, 101, 20))
+        axis.set_ylim(len(shown) - 0.4, -0.6)  # the best class is at the top
+        _legend_outside(axis)

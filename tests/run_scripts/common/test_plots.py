@@ -4,6 +4,9 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from run_scripts.common import plots
 
@@ -12,10 +15,26 @@ def is_drawn(path: Path) -> bool:
     return matplotlib.image.imread(path)[..., :3].std() > 0.02
 
 
-def test_pictures_are_drawn(tmp_path: Path):
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """A list that gets each figure that is saved."""
+    saved = []
+    save = Figure.savefig
+
+    def record(self, *args, **kwargs):
+        saved.append(self)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", record)
+    return saved
+
+
+def test_plots_are_drawn(tmp_path: Path):
     rng = np.random.default_rng(0)
     history = [{"step": s, "loss": 1 / s, "accuracy": 0.5, "validation_loss": 1.0} for s in (1, 2, 3)]
     plots.plot_training_curves(history, tmp_path / "curves.png", {"loss": np.log(8), "accuracy": 1 / 8})
+    probed = [entry | {"probe_accuracy": 50.0} for entry in history]
+    plots.plot_training_curves(probed, tmp_path / "probe.png", {"loss": np.log(8), "accuracy": 1 / 8})
     plots.plot_training_curves([{"step": s, "loss": 1 / s} for s in (1, 2, 3)], tmp_path / "loss.png", {})
     plots.plot_similarity_matrix(rng.standard_normal((8, 8)), tmp_path / "similarity.png")
     vectors = rng.standard_normal((20, 5))
@@ -23,5 +42,50 @@ def test_pictures_are_drawn(tmp_path: Path):
     plots.plot_embedding_map(vectors, tmp_path / "plain.png")
     plots.plot_confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"], tmp_path / "confusion.png")
     plots.plot_accuracy_bars({"task": {"A": 50.0, "B": 60.0}}, tmp_path / "bars.png")
+    plots.plot_class_bars(np.array([0.5, np.nan, 1.0]), ["a", "b", "c"], tmp_path / "classes.png", "F1")
     drawn = {path.stem: is_drawn(path) for path in tmp_path.glob("*.png")}
-    assert len(drawn) == 7 and all(drawn.values()), drawn
+    assert len(drawn) == 9 and all(drawn.values()), drawn
+
+
+def test_curves_have_a_plot_for_each_metric_that_was_logged(tmp_path: Path, figures: list[Figure]):
+    for entry in ({}, {"accuracy": 0.5}, {"probe_accuracy": 50.0}, {"validation_accuracy": 0.5, "probe_accuracy": 50}):
+        plots.plot_training_curves([{"step": 1, "loss": 1.0} | entry], tmp_path / "curves.png", {})
+    labels = [[axis.get_ylabel() for axis in figure.axes] for figure in figures]
+    loss, pretext, probe = "Loss", "Pretext accuracy (%)", "Linear probe accuracy (%)"
+    assert labels == [[loss], [loss, pretext], [loss, probe], [loss, pretext, probe]]
+
+
+def test_steps_and_recordings_are_whole_numbers(tmp_path: Path, figures: list[Figure]):
+    plots.plot_training_curves([{"step": s, "loss": 1 / s} for s in (1, 2, 3)], tmp_path / "loss.png", {})
+    plots.plot_similarity_matrix(np.eye(3), tmp_path / "similarity.png")
+    curves, similarity = figures
+    axes = [curves.axes[0].xaxis, similarity.axes[0].xaxis, similarity.axes[0].yaxis]
+    for axis in axes:
+        ticks = [label.get_text() for label in axis.get_ticklabels()]
+        assert len(ticks) >= 3 and all(tick.lstrip("\N{MINUS SIGN}").isdigit() for tick in ticks), ticks
+
+
+@pytest.mark.parametrize("name", [r"$\nothing$", "$5 to $6"])
+def test_names_are_shown_as_they_are_written(tmp_path: Path, figures: list[Figure], name: str):
+    """As a formula, the first one is an error."""
+    plots.plot_embedding_map(
+        np.random.default_rng(0).standard_normal((9, 4)), tmp_path / "a.png", [name] * 9, title=name
+    )
+    plots.plot_confusion_matrix(np.eye(2, dtype=int), [name, "b"], tmp_path / "b.png")
+    plots.plot_accuracy_bars({name: {name: 50.0}}, tmp_path / "c.png", title=name)
+    plots.plot_class_bars(np.array([0.5]), [name], tmp_path / "d.png", name)
+    for figure in figures:
+        texts = [text for text in figure.findobj(Text) if name in text.get_text()]
+        assert texts and not any(text.get_parse_math() for text in texts)
+
+
+def test_class_bars_are_sorted_and_leave_out_classes_without_clips(tmp_path: Path, figures: list[Figure]):
+    names = ["middle", "none", "best", "worst", "best"]
+    plots.plot_class_bars(np.array([0.5, np.nan, 0.9, 0.1, 0.8]), names, tmp_path / "few.png", "F1")
+    values = np.linspace(0, 1, 100)
+    plots.plot_class_bars(values, [f"class {i}" for i in range(100)], tmp_path / "many.png", "average precision")
+    few, many = (figure.axes[0] for figure in figures)
+    assert [label.get_text() for label in few.get_yticklabels()] == ["best", "best", "middle", "worst"]
+    assert [bar.get_width() for bar in few.patches] == pytest.approx([90, 80, 50, 10])
+    assert [label.get_text() for label in many.get_yticklabels()] == [f"class {i}" for i in range(59, -1, -1)]
+    assert many.get_title() == "Average precision by class (the 60 worst of 100)"
