@@ -35,7 +35,10 @@ class COLAModelOutput(ModelOutput):
             1 for a valid window: the first, and each of which at least half the frames are valid.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
             The feature map after each stage of the encoder, each of shape
-            `(batch_size, num_windows, channels, frames, bands)`.
+            `(num_valid_windows, channels, frames, bands)`: the valid windows of all recordings, one after the other.
+            `stage.split(outputs.window_mask.sum(1).tolist())` gives those of each recording. They are the tensors that
+            the other outputs were computed from, so that `retain_grad()` and a backward pass leave gradients on them.
+            A compiled or exported model returns the feature maps of all windows.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -61,8 +64,8 @@ class COLAForPreTrainingOutput(ModelOutput):
         anchor_embeds, positive_embeds (`torch.FloatTensor` of shape `(batch_size, projection_size)`):
             The projections z of the segments.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
-            The feature map after each stage of the encoder, each of shape
-            `(2 * batch_size, num_windows, channels, frames, bands)`: those of the anchors, then of the positives.
+            The feature map after each stage of the encoder, as in [`COLAModelOutput`]: the windows of the anchors,
+            then those of the positives.
     """
 
     loss: torch.FloatTensor | None = None
@@ -324,30 +327,38 @@ class COLAModel(COLAPreTrainedModel):
             output_hidden_states = bool(self.config.output_hidden_states)
 
         windows, window_mask = self._windows(input_values, attention_mask)
-        if torch.compiler.is_compiling():  # a traced graph needs shapes that do not depend on the mask
-            valid = torch.ones_like(window_mask).nonzero_static(size=window_mask.numel())
-            chunks = [valid]
+        if torch.compiler.is_compiling():
+            # A graph can depend neither on how many windows are valid nor on a loop over chunks: all are encoded.
+            h, hidden_states = self.encoder(windows.flatten(0, 1), output_hidden_states)
+            last_hidden_state = h.unflatten(0, window_mask.shape) * window_mask[..., None]
         else:
-            valid = window_mask.nonzero()
-            # In training BatchNorm must see all windows at once.
-            chunks = [valid] if self.training else valid.split(self.config.window_chunk_size)
-        encoded = [self.encoder(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
-
-        def scatter(values: list[torch.Tensor]) -> torch.Tensor:
-            values = torch.cat(values)
-            empty = values.new_zeros(*window_mask.shape, *values.shape[1:])
-            return empty.index_put((valid[:, 0], valid[:, 1]), values)
-
-        last_hidden_state = scatter([h for h, _ in encoded]) * window_mask[..., None]
-        hidden_states = None
-        if output_hidden_states:
-            hidden_states = tuple(scatter(list(stage)) for stage in zip(*(stages for _, stages in encoded)))
+            last_hidden_state, hidden_states = self._encode_valid(windows, window_mask, output_hidden_states)
         return COLAModelOutput(
             last_hidden_state=last_hidden_state,
             pooler_output=last_hidden_state.sum(1) / window_mask.sum(1, keepdim=True),
             window_mask=window_mask,
-            hidden_states=hidden_states,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
         )
+
+    def _encode_valid(
+        self, windows: torch.Tensor, window_mask: torch.Tensor, output_hidden_states: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """
+        Encodes the valid windows among `windows` `[B, W, window_size, bands]`. Returns h `[B, W, hidden_size]`, which
+        is zero for the other windows, and the feature maps of the valid windows after each stage.
+        """
+        valid = window_mask.nonzero()
+        # In training BatchNorm must see all windows at once. Hidden states that are to get gradients must be the
+        # encoder's own tensors, and the graph keeps the activations of all chunks anyway.
+        whole = self.training or (output_hidden_states and torch.is_grad_enabled())
+        chunks = [valid] if whole else valid.split(self.config.window_chunk_size)
+        encoded = [self.encoder(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
+
+        vectors, stages = zip(*encoded)
+        h = torch.cat(vectors)
+        last_hidden_state = h.new_zeros(*window_mask.shape, h.shape[-1]).index_put((valid[:, 0], valid[:, 1]), h)
+        hidden_states = stages[0] if len(chunks) == 1 else [torch.cat(stage) for stage in zip(*stages)]
+        return last_hidden_state, hidden_states
 
     def _windows(
         self, input_values: torch.Tensor, attention_mask: torch.Tensor | None

@@ -1,6 +1,7 @@
 """The checkpoint that is in the repository."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,13 @@ from run_scripts.common.synthetic_audio import FAMILIES, synthesize_clip
 from run_scripts.evaluation.embedders import embed_all, encoder_embedder
 
 
-CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / "modeling_cola" / "cola-compact"
+SOURCES = [
+    "modeling_cola/configuration_cola.py",
+    "modeling_cola/modeling_cola.py",
+    "feature_extraction/feature_extraction_cola.py",
+]
 HALVES = (slice(0, 16000), slice(16000, 32000))
 
 
@@ -37,19 +44,30 @@ def test_is_a_start_for_training(model: COLAModel, cls: type):
     assert all(torch.equal(encoder[name], value) for name, value in model.state_dict().items())
 
 
-def test_loads_where_the_project_is_not_installed(model: COLAModel, tmp_path: Path):
+@pytest.mark.parametrize("source", SOURCES)
+def test_code_beside_the_weights_is_the_projects(source: str):
+    source = ROOT / source
+    copy = CHECKPOINT / source.name
+    assert not copy.is_symlink()
+    same = copy.read_bytes() == source.read_bytes()
+    assert same, f"The checkpoint's code is out of date. Run: cp {' '.join(SOURCES)} {CHECKPOINT.relative_to(ROOT)}/"
+
+
+def test_copy_loads_where_the_project_is_not_installed(model: COLAModel, tmp_path: Path):
+    copy = shutil.copytree(CHECKPOINT, tmp_path / "cola-compact", symlinks=True)
     code = f"""
 import sys
 sys.modules["modeling_cola"] = sys.modules["feature_extraction"] = None  # importing them is an ImportError
 import numpy
 from transformers import AutoFeatureExtractor, AutoModel
-extractor = AutoFeatureExtractor.from_pretrained({str(CHECKPOINT)!r}, trust_remote_code=True)
-model = AutoModel.from_pretrained({str(CHECKPOINT)!r}, trust_remote_code=True)
+extractor = AutoFeatureExtractor.from_pretrained({str(copy)!r}, trust_remote_code=True)
+model = AutoModel.from_pretrained({str(copy)!r}, trust_remote_code=True)
 waveform = numpy.random.default_rng(0).standard_normal(40000)
 inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
 numpy.save("embedding.npy", model(**inputs).pooler_output.detach().numpy())
 """
-    environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     waveform = np.random.default_rng(0).standard_normal(40000)

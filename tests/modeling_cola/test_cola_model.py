@@ -266,13 +266,26 @@ def test_hidden_states(cls, encoder):
         by_config = model(**inputs)
         off = model(**inputs, output_hidden_states=False)
     assert "hidden_states" not in plain and "hidden_states" not in off
-    batch_size = 4 if cls is COLAForPreTraining else 2
+    num_windows = 12 if cls is COLAForPreTraining else 6
     assert [tuple(stage.shape) for stage in outputs.hidden_states] == [
-        (batch_size, 3, *shape) for shape in STAGES[encoder]
+        (num_windows, *shape) for shape in STAGES[encoder]
     ]
     for actual, expected in zip(by_config.hidden_states, outputs.hidden_states, strict=True):
         assert torch.equal(actual, expected)
     torch.testing.assert_close(outputs[0], plain[0])
+
+
+@encoders
+def test_hidden_states_are_those_of_the_valid_windows(encoder):
+    model = build(COLAModel, encoder)
+    clips = [log_mel(1, length, seed=length)[0] for length in (60, 300, 200)]
+    with torch.no_grad():
+        outputs = model(*padded(clips, 500), output_hidden_states=True)
+        for i, clip in enumerate(clips):
+            alone = model(clip[None], output_hidden_states=True).hidden_states
+            for stage, expected in zip(outputs.hidden_states, alone, strict=True):
+                stage = stage.split(outputs.window_mask.sum(1).tolist())[i]
+                torch.testing.assert_close(stage, expected, rtol=1e-5, atol=1e-4)
 
 
 @encoders
@@ -353,9 +366,19 @@ def test_export(encoder):
     exported = torch.export.export(
         model, (values, mask), dynamic_shapes={"input_values": {0: batch}, "attention_mask": {0: batch}}
     )
+    assert "nonzero" not in exported.graph_module.code  # ONNX has no such operator
     values, mask = padded([log_mel(1, length, seed=length)[0] for length in (60, 200, 143, 144, 0)], 200)
     with torch.no_grad():
         actual, expected = exported.module()(values, mask), model(values, mask)
     torch.testing.assert_close(actual.pooler_output, expected.pooler_output, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(actual.last_hidden_state, expected.last_hidden_state, rtol=1e-5, atol=1e-5)
     assert torch.equal(actual.window_mask, expected.window_mask)
+
+
+@encoders
+def test_compiles_to_one_graph(encoder):
+    model = build(COLAModel, encoder)
+    values, mask = padded([log_mel(1, 200)[0], log_mel(1, 120)[0]], 200)
+    with torch.no_grad():
+        expected = model(values, mask)
+        assert_same_outputs(torch.compile(model, fullgraph=True, backend="eager")(values, mask), expected)

@@ -20,6 +20,19 @@ def test_every_parameter_gets_a_gradient(encoder, similarity):
         assert parameter.grad.isfinite().all() and parameter.grad.any(), name
 
 
+@pytest.mark.parametrize("encoder", ["compact", "test_efficientnet", "test_convnext", "test_resnet"])
+@pytest.mark.parametrize("training", [True, False])
+@classes
+def test_hidden_states_get_gradients(cls, encoder, training):
+    model = build(cls, encoder).train(training)
+    model.config.window_chunk_size = 1
+    outputs = model(**batch_for(cls, num_frames=300), output_hidden_states=True)
+    for stage in outputs.hidden_states:
+        stage.retain_grad()
+    loss_of(model, outputs).backward()
+    assert all(stage.grad.any() for stage in outputs.hidden_states)
+
+
 @encoders
 @classes
 def test_gradient_checkpointing_changes_no_gradient(cls, encoder):
