@@ -22,9 +22,9 @@ from run_scripts.common.plots import plot_accuracy_bars
 from run_scripts.common.synthetic_audio import write_corpus
 from run_scripts.evaluation.embedders import LOG_MEL, load_encoders, log_mel_statistics
 from run_scripts.evaluation.probes import evaluate_task
+from run_scripts.evaluation.results import format_table
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.recipes import ModelSettings
-from run_scripts.run_benchmark import format_table
 from run_scripts.run_pretraining import train
 
 

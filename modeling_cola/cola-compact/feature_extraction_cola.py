@@ -1,4 +1,4 @@
-"""Feature extractor for COLA: waveform -> log-mel frames."""
+"""Feature extractor for COLA, from waveforms to log-mel frames."""
 
 import math
 from typing import Any
@@ -13,49 +13,50 @@ from transformers.utils import PaddingStrategy, TensorType, logging
 
 logger = logging.get_logger(__name__)
 
-# Frames transformed at once, which bounds the memory that the spectrum of a long recording takes.
+# How many frames are transformed at once. It limits the memory that the spectrum of a long recording takes.
 FRAME_CHUNK_SIZE = 16384
 
 
 class COLAFeatureExtractor(SequenceFeatureExtractor):
     r"""
-    Turns 16 kHz waveforms into the authors' log-mel frames (paper, section 4.1, and their TensorFlow code): periodic
-    Hann windows of `win_length` samples every `hop_length`, not centred, FFT magnitude, HTK mel bands whose triangles
-    are linear in mel, clipped at `mel_floor`, natural logarithm.
+    Computes the log-mel frames of 16 kHz waveforms as the authors do (paper, section 4.1, and their TensorFlow code):
+    periodic Hann windows of `win_length` samples every `hop_length` samples, without centring; the magnitude of the
+    FFT; HTK mel bands whose triangles are linear in mel; a lower limit of `mel_floor`; the natural logarithm.
 
-    A clip of n samples has `1 + (n - win_length) // hop_length` valid frames and at least one; every clip is padded
-    with the log of the floor, which is what silence is, to at least `min_frames`.
+    A clip of n samples has `1 + (n - win_length) // hop_length` valid frames, and at least one. Clips are padded to
+    the longest of the batch, and to at least `min_frames`, with the log of the lower limit, which is also the value of
+    silence.
 
     Args:
         feature_size (`int`, *optional*, defaults to 64):
-            Mel bands.
+            Number of mel bands.
         sampling_rate (`int`, *optional*, defaults to 16000):
             Sampling rate of the waveforms, in hertz.
         padding_value (`float`, *optional*):
             Value of padded frames. Defaults to `log(mel_floor)`.
         win_length (`int`, *optional*, defaults to 400):
-            Samples of a frame.
+            Length of a frame, in samples.
         hop_length (`int`, *optional*, defaults to 160):
-            Samples from one frame to the next.
+            Distance between the starts of consecutive frames, in samples.
         n_fft (`int`, *optional*, defaults to 1024):
-            Size of the FFT.
+            Size of the FFT, in samples.
         fmin (`float`, *optional*, defaults to 60.0):
             Lower edge of the lowest mel band, in hertz.
         fmax (`float`, *optional*, defaults to 7800.0):
             Upper edge of the highest mel band, in hertz.
         mel_floor (`float`, *optional*, defaults to 1e-5):
-            Magnitudes are clipped below this.
+            Lower limit of the magnitudes in the mel bands, before the logarithm.
         min_frames (`int`, *optional*, defaults to 96):
-            The least number of frames returned: one window of the model.
+            The smallest number of frames that is returned. The default is one window of the model.
         do_normalize (`bool`, *optional*, defaults to `True`):
-            Whether to scale each clip to `target_rms` over its valid samples, so that loudness does not move the
-            features. Without it the values are those of the authors' log-mel of the waveform as it is.
+            Whether to scale each clip to `target_rms` over its valid samples, so that its loudness does not change the
+            features. If `False`, the features are the authors' log-mel of the waveform as it is.
         target_rms (`float`, *optional*, defaults to 0.008):
-            Root mean square after normalisation. A segment of 15,600 samples then has an L2 norm of 1, the authors'
-            normalisation, and a clip of another length the same level.
+            Root mean square of a clip after normalisation. With the default a segment of 15,600 samples has an L2 norm
+            of 1, which is the authors' normalisation, and clips of other lengths have the same level.
 
     Raises:
-        `ValueError`: for a `padding_side` that is not `"right"`: a clip starts with its first frame.
+        `ValueError`: if `padding_side` is not `"right"`. Only the end of a clip can be padded.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -80,7 +81,9 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             padding_value = math.log(mel_floor)
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
         if self.padding_side != "right":
-            raise ValueError(f"padding_side is {self.padding_side!r}: clips are padded on the right; leave it out.")
+            raise ValueError(
+                f"padding_side is {self.padding_side!r}, but clips are padded on the right: leave it out."
+            )
         self.win_length = win_length
         self.hop_length = hop_length
         self.n_fft = n_fft
@@ -90,7 +93,7 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         self.min_frames = min_frames
         self.do_normalize = do_normalize
         self.target_rms = target_rms
-        # `to_dict` leaves out exactly these two names.
+        # The two attributes below must have these names, which are the ones that `to_dict` leaves out.
         self.mel_filters = mel_filter_bank(
             num_frequency_bins=n_fft // 2 + 1,
             num_mel_filters=feature_size,
@@ -104,28 +107,25 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         self.window = torch.hann_window(win_length, periodic=True).numpy()
 
     def num_samples(self, num_frames: int) -> int:
-        """Samples of which exactly `num_frames` frames are made: 15,600 for a segment of 96."""
+        """Returns how many samples make exactly `num_frames` frames: 15,600 for the 96 frames of a segment."""
         return self.win_length + (num_frames - 1) * self.hop_length
 
     def log_mel(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        The features of a batch that is a tensor already, on its device.
+        Computes the features of a batch of waveforms in one tensor, on the device of the tensor.
 
         Args:
             waveforms (`torch.FloatTensor` of shape `(batch_size, num_samples)`):
-                Samples between -1 and 1, zero from each clip's length on.
+                Samples between -1 and 1. After the end of a clip they must be zero.
             lengths (`torch.LongTensor` of shape `(batch_size,)`):
-                Valid samples of each clip, at least 1.
+                Number of valid samples of each clip, at least 1.
 
         Returns:
-            `input_values` float32 `(batch_size, num_frames, feature_size)` and `attention_mask` int64
-            `(batch_size, num_frames)`.
+            `input_values` of shape `(batch_size, num_frames, feature_size)`, float32, and `attention_mask` of shape
+            `(batch_size, num_frames)`, int64, which is 1 for valid frames.
         """
         if self.do_normalize:
-            peak = waveforms.abs().amax(-1, keepdim=True)
-            scaled = waveforms / peak.clamp_min(torch.finfo(waveforms.dtype).tiny)  # squares must not underflow
-            rms = (scaled.square().sum(-1, keepdim=True) / lengths[:, None]).sqrt()
-            waveforms = scaled * (self.target_rms / rms.clamp_min(1e-12))  # silence stays silence
+            waveforms = self._normalize(waveforms, lengths)
 
         num_frames = max(1 + (waveforms.shape[-1] - self.win_length) // self.hop_length, self.min_frames)
         missing = max(self.num_samples(num_frames) - waveforms.shape[-1], 0)
@@ -142,6 +142,13 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         input_values = torch.cat(log_mel, dim=1).masked_fill(attention_mask[..., None] == 0, self.padding_value)
         return input_values, attention_mask
 
+    def _normalize(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Scales each clip to `target_rms` over its valid samples. Silence stays silence."""
+        peak = waveforms.abs().amax(-1, keepdim=True)
+        scaled = waveforms / peak.clamp_min(torch.finfo(waveforms.dtype).tiny)  # so that no square underflows
+        rms = (scaled.square().sum(-1, keepdim=True) / lengths[:, None]).sqrt()
+        return scaled * (self.target_rms / rms.clamp_min(1e-12))
+
     def __call__(
         self,
         raw_speech: np.ndarray | torch.Tensor | list,
@@ -157,48 +164,43 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         **kwargs: Any,
     ) -> BatchFeature:
         """
+        Computes the features of one waveform or of a batch of waveforms.
+
         Args:
             raw_speech (`np.ndarray`, `torch.Tensor`, `list[float]` or a list of these):
-                One waveform, or a batch: a list of waveforms of any lengths, or an array `(batch_size, num_samples)`.
-                Floats between -1 and 1, or int16, int32, int8 or uint8 samples, which are scaled to that.
+                One waveform, or a batch: a list of waveforms of any lengths, or an array of shape
+                `(batch_size, num_samples)`. The samples are floats between -1 and 1, or of type int8, int16, int32 or
+                uint8, which are scaled to that range.
             sampling_rate (`int`, *optional*):
-                The rate at which the waveforms were sampled; it is compared with the extractor's own.
+                Sampling rate of the waveforms, in hertz, which is checked against the extractor's own.
             padding (`bool` or `str`, *optional*, defaults to `True`):
-                `True` or `"longest"`, `"max_length"`, or `False` for a list of arrays of each clip's own length.
+                `True` or `"longest"` to pad to the longest clip, `"max_length"` to pad to `max_length`, or `False` for
+                a list of arrays, each as long as its clip.
             max_length (`int`, *optional*):
-                Frames to pad to with `padding="max_length"` and to cut at with `truncation`.
+                Number of frames to pad to with `padding="max_length"`, and to cut to with `truncation`.
             truncation (`bool`, *optional*, defaults to `False`):
-                Whether to cut clips at `max_length` frames.
+                Whether to cut longer clips to `max_length` frames.
             pad_to_multiple_of (`int`, *optional*):
-                Pads to a multiple of this many frames.
+                Pads to a multiple of this number of frames.
             return_attention_mask (`bool`, *optional*):
-                Whether to return the mask. Defaults to the extractor's own `return_attention_mask`, `True`.
+                Whether to return the attention mask. Defaults to the extractor's attribute of this name, `True`.
             return_tensors (`str`, *optional*):
-                `"pt"` or `"np"`; without it a list of arrays.
+                `"pt"` for tensors or `"np"` for arrays. Defaults to lists of arrays.
             channel_axis (`int`, *optional*):
-                The axis of each waveform that holds its channels, over which it is averaged.
+                The axis of each waveform that holds its channels, which are averaged.
             device (`str` or `torch.device`, *optional*):
-                Where to compute. Defaults to the device of the waveforms.
+                The device on which the features are computed. Defaults to that of the waveforms.
 
         Returns:
-            [`BatchFeature`] with `input_values` float32 `(batch_size, num_frames, feature_size)` and
-            `attention_mask` `(batch_size, num_frames)`, 1 for valid frames.
+            [`BatchFeature`] with `input_values` of shape `(batch_size, num_frames, feature_size)`, float32, and
+            `attention_mask` of shape `(batch_size, num_frames)`, which is 1 for valid frames.
 
         Raises:
-            `ValueError`: if the sampling rate is wrong, or a waveform is empty, not finite, of another number of
-            dimensions or of another type; the message says which and what to do.
+            `ValueError`: if the sampling rate is not the extractor's, if `truncation` lacks `max_length`, or if a
+                waveform is empty, not finite, or of a shape or type that is not accepted. The message says which
+                waveform it is and what to do.
         """
-        if sampling_rate is None:
-            logger.warning(
-                f"Pass `sampling_rate` to `{self.__class__.__name__}()`: without it a waveform at another rate than "
-                f"{self.sampling_rate} Hz is taken for one at {self.sampling_rate} Hz, silently."
-            )
-        elif sampling_rate != self.sampling_rate:
-            raise ValueError(
-                f"This feature extractor needs audio sampled at {self.sampling_rate} Hz and got {sampling_rate} Hz. "
-                f"Resample it first, for example with `torchaudio.functional.resample(waveform, {sampling_rate}, "
-                f"{self.sampling_rate})`."
-            )
+        self._check_sampling_rate(sampling_rate)
         waveforms, lengths = self._batch(raw_speech, channel_axis, device)
         input_values, attention_mask = self.log_mel(waveforms, lengths)
 
@@ -226,26 +228,30 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             del data["attention_mask"]
         return BatchFeature(data, tensor_type=return_tensors)
 
+    def _check_sampling_rate(self, sampling_rate: int | None) -> None:
+        if sampling_rate is None:
+            logger.warning(
+                f"Pass `sampling_rate` to `{self.__class__.__name__}()`. Without it every waveform is taken to be "
+                f"sampled at {self.sampling_rate} Hz, and the features of any other are silently wrong."
+            )
+        elif sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"This feature extractor needs audio sampled at {self.sampling_rate} Hz and got {sampling_rate} Hz. "
+                f"Resample it first, for example with `torchaudio.functional.resample(waveform, {sampling_rate}, "
+                f"{self.sampling_rate})`."
+            )
+
     def _batch(
         self, raw_speech: np.ndarray | torch.Tensor | list, channel_axis: int | None, device: str | torch.device | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Checks the input and makes it float32 waveforms `[B, N]`, zero-padded, and their lengths `[B]`."""
-        if isinstance(raw_speech, (list, tuple)):
-            is_batch = len(raw_speech) > 0 and isinstance(raw_speech[0], (np.ndarray, torch.Tensor, list, tuple))
-            clips = raw_speech if is_batch else [raw_speech]
-        elif isinstance(raw_speech, (np.ndarray, torch.Tensor)):
-            is_batch = raw_speech.ndim == (2 if channel_axis is None else 3)
-            clips = raw_speech if is_batch else [raw_speech]
-            if is_batch and channel_axis is None and raw_speech.shape[1] <= 8 < raw_speech.shape[0]:
-                raise ValueError(
-                    f"An array of shape {tuple(raw_speech.shape)} looks like one waveform of {raw_speech.shape[1]} "
-                    "channels: pass `channel_axis=1` to average them."
-                )
-        else:
-            raise ValueError(
-                f"Expected a waveform or a list of waveforms (numpy, torch or list), got {type(raw_speech).__name__}. "
-                "To read a file use `feature_extraction.load_audio`."
-            )
+        """
+        Checks the input and puts it into one tensor.
+
+        Returns:
+            The waveforms of shape `(batch_size, num_samples)`, float32, padded with zeros, and their lengths of shape
+            `(batch_size,)`.
+        """
+        clips = _split_batch(raw_speech, channel_axis)
         waveforms = [_mono(clip, channel_axis, f"waveform {i}") for i, clip in enumerate(clips)]
         if not waveforms:
             raise ValueError("The batch is empty: give at least one waveform.")
@@ -254,18 +260,37 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         batch = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True).to(device)
         if not batch.isfinite().all():
             bad = (~batch.isfinite()).any(-1).nonzero()[0, 0].item()
-            raise ValueError(f"waveform {bad} holds NaN or infinite samples: repair or drop it.")
+            raise ValueError(f"waveform {bad} holds NaN or infinite samples: repair it or leave it out.")
         return batch, lengths
 
 
+def _split_batch(raw_speech: np.ndarray | torch.Tensor | list, channel_axis: int | None) -> Any:
+    """Returns the clips of a batch one by one, or the only clip if the input is no batch."""
+    if isinstance(raw_speech, (list, tuple)):
+        is_batch = len(raw_speech) > 0 and isinstance(raw_speech[0], (np.ndarray, torch.Tensor, list, tuple))
+    elif isinstance(raw_speech, (np.ndarray, torch.Tensor)):
+        is_batch = raw_speech.ndim == (2 if channel_axis is None else 3)
+        if is_batch and channel_axis is None and raw_speech.shape[1] <= 8 < raw_speech.shape[0]:
+            raise ValueError(
+                f"An array of shape {tuple(raw_speech.shape)} looks like one waveform of {raw_speech.shape[1]} "
+                "channels: pass `channel_axis=1` to average them."
+            )
+    else:
+        raise ValueError(
+            f"Expected a waveform or a list of waveforms (numpy, torch or list), got {type(raw_speech).__name__}. "
+            "To read a file use `feature_extraction.load_audio`."
+        )
+    return raw_speech if is_batch else [raw_speech]
+
+
 def _mono(clip: np.ndarray | torch.Tensor | list, channel_axis: int | None, name: str) -> torch.Tensor:
-    """One clip of any accepted type -> float32 `[num_samples]` between -1 and 1."""
+    """Converts one clip of any accepted type to float32 samples between -1 and 1, of shape `(num_samples,)`."""
     if isinstance(clip, (list, tuple)):
         try:
             clip = np.asarray(clip, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} is a list of other things than numbers: {error}. To read files use "
+                f"{name} is a list of something other than numbers: {error}. To read files use "
                 "`feature_extraction.load_audio`."
             ) from error
     if isinstance(clip, np.ndarray) and clip.dtype.kind in "fiu":
@@ -281,8 +306,8 @@ def _mono(clip: np.ndarray | torch.Tensor | list, channel_axis: int | None, name
         clip = clip.float().mean(channel_axis)
     if clip.ndim != 1:
         raise ValueError(
-            f"{name} has shape {tuple(clip.shape)}, but a waveform has one dimension. If one of these is its "
-            "channels, pass it as `channel_axis` to average them."
+            f"{name} has shape {tuple(clip.shape)}, but a waveform has one dimension. If one of these is for the "
+            "channels, pass its number as `channel_axis` to average them."
         )
     if len(clip) == 0:
         raise ValueError(f"{name} is empty: it must have at least one sample.")

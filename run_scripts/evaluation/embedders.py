@@ -1,4 +1,4 @@
-"""Clips -> vectors: of a frozen encoder, or statistics of log-mel."""
+"""Embedders, which turn clips into vectors: by a frozen encoder, or by statistics of the log-mel spectrogram."""
 
 import time
 from collections.abc import Callable
@@ -15,13 +15,20 @@ from modeling_cola import COLAConfig, COLAModel
 
 
 LOG_MEL = "log-mel statistics"
+
+# An embedder takes mono waveforms at 16 kHz and returns a vector for each, `[N, D]`.
 Embedder = Callable[[list[np.ndarray]], np.ndarray]
 
-CLIPS_AT_ONCE = 128  # decoded and in memory
+# How many decoded clips are in memory at a time.
+CLIPS_AT_ONCE = 128
 
 
 def log_mel_statistics(extractor: COLAFeatureExtractor) -> Embedder:
-    """The baseline that needs no encoder: mean, standard deviation and maximum of each mel band over the clip."""
+    """
+    Builds the baseline embedder that needs no encoder.
+
+    A clip's vector is the mean, the standard deviation and the maximum of each mel band over its frames.
+    """
 
     def embed(waveforms: list[np.ndarray]) -> np.ndarray:
         features = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
@@ -36,7 +43,11 @@ def log_mel_statistics(extractor: COLAFeatureExtractor) -> Embedder:
 
 
 def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor) -> Embedder:
-    """h averaged over the clip's windows."""
+    """
+    Builds the embedder of a frozen encoder and puts the model into evaluation mode.
+
+    A clip's vector is `pooler_output`: the encoder's output h, averaged over the clip's windows.
+    """
     device = model.device
     model.eval()
 
@@ -49,14 +60,36 @@ def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor) -> Embed
 
 
 def read_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> list[np.ndarray]:
-    """Decodes all of a data set's clips."""
+    """
+    Decodes all clips of a data set.
+
+    Args:
+        dataset (`Dataset`):
+            Clips with one column of audio.
+        sampling_rate (`int`):
+            The sampling rate in Hz to resample to.
+        description (`str`):
+            The text of the progress bar.
+    """
     column = find_audio_column(dataset)
     rows = undecoded(dataset.select_columns([column]), column)
     return [load_audio(row[column], sampling_rate) for row in tqdm(rows, desc=description, leave=False)]
 
 
 def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, batch_size: int = 32) -> np.ndarray:
-    """Embeds clips in batches of similar length: `[N, D]`, in their order."""
+    """
+    Embeds waveforms in batches of similar length and returns their vectors `[N, D]` in the order of the waveforms.
+
+    Args:
+        embed (`Embedder`):
+            The embedder.
+        waveforms (`list[np.ndarray]`):
+            Mono waveforms at 16 kHz.
+        description (`str`):
+            The text of the progress bar.
+        batch_size (`int`, *optional*, defaults to 32):
+            The number of waveforms in a batch.
+    """
     order = np.argsort([len(waveform) for waveform in waveforms], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     vectors = [
@@ -68,7 +101,21 @@ def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, ba
 def embed_clips(
     embedders: dict[str, Embedder], dataset: Dataset, name: str
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Each embedder's vectors `[N, D]` of all clips, which are decoded once, and the seconds that it took."""
+    """
+    Embeds all clips of a data set by several embedders, and decodes each clip only once.
+
+    Args:
+        embedders (`dict[str, Embedder]`):
+            The embedders by name.
+        dataset (`Dataset`):
+            Clips with one column of audio.
+        name (`str`):
+            The name of the task, for progress bars.
+
+    Returns:
+        `tuple[dict[str, np.ndarray], dict[str, float]]`: For each embedder its vectors `[N, D]`, and the seconds that
+        it took, decoding not included.
+    """
     sampling_rate = COLAFeatureExtractor().sampling_rate
     vectors, seconds = {method: [] for method in embedders}, dict.fromkeys(embedders, 0.0)
     for start in range(0, len(dataset), CLIPS_AT_ONCE):
@@ -78,11 +125,19 @@ def embed_clips(
             started = time.perf_counter()
             vectors[method].append(embed_all(embed, waveforms, f"{name}: {method}"))
             seconds[method] += time.perf_counter() - started
-    return {method: np.concatenate(parts) for method, parts in vectors.items()}, seconds
+    return {method: np.concatenate(chunks) for method, chunks in vectors.items()}, seconds
 
 
 def load_encoder(checkpoint: str, seed: int | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
-    """The encoder of a checkpoint, or with a seed one of its kind with random weights."""
+    """
+    Loads a checkpoint's encoder and feature extractor.
+
+    Args:
+        checkpoint (`str`):
+            A folder or the name of a model on the Hub.
+        seed (`int`, *optional*):
+            If given, the encoder has the checkpoint's architecture but random weights, drawn with this seed.
+    """
     extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
     if seed is None:
         return COLAModel.from_pretrained(checkpoint), extractor
@@ -91,17 +146,33 @@ def load_encoder(checkpoint: str, seed: int | None = None) -> tuple[COLAModel, C
 
 
 def name_kind(checkpoint: str) -> str:
-    """The checkpoint's kind of encoder, whose random weights are one column whatever was trained from them."""
+    """
+    Names a checkpoint's kind of encoder: its architecture and the settings that are not the architecture's defaults,
+    for example `compact (pooling mean)`. Checkpoints of one kind have the same random weights with the same seed.
+    """
     config = COLAConfig.from_pretrained(checkpoint)
-    usual = COLAConfig(encoder=config.encoder)
-    # The compact encoder has no residual blocks, whatever its configuration says of them.
-    names = ["encoder_stride", "pooling", "compact_channels" if config.encoder == "compact" else "zero_init_residual"]
-    own = [f"{name} {getattr(config, name)}" for name in names if getattr(config, name) != getattr(usual, name)]
-    return config.encoder + (f" ({', '.join(own)})" if own else "")
+    settings, defaults = config.to_dict(), COLAConfig(encoder=config.encoder).to_dict()
+    names = ["encoder_stride", "pooling"]
+    # The compact encoder has no residual blocks, and no other encoder has `compact_channels`.
+    names.append("compact_channels" if config.encoder == "compact" else "zero_init_residual")
+    changed = [f"{name} {settings[name]}" for name in names if settings[name] != defaults[name]]
+    return config.encoder + (f" ({', '.join(changed)})" if changed else "")
 
 
 def load_encoders(checkpoints: list[str], seed: int) -> dict[str, Embedder]:
-    """For each checkpoint its encoder with random weights, once for each kind of encoder, and the encoder itself."""
+    """
+    Builds the embedders of checkpoints, and of random weights for comparison.
+
+    Args:
+        checkpoints (`list[str]`):
+            Folders or names of models on the Hub.
+        seed (`int`):
+            The seed of the random weights.
+
+    Returns:
+        `dict[str, Embedder]`: For each checkpoint an embedder under the last part of its name, and for each kind of
+        encoder among them one with random weights.
+    """
     embedders = {}
     for checkpoint in checkpoints:
         random_name = f"{name_kind(checkpoint)}, random"

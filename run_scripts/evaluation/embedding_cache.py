@@ -1,9 +1,10 @@
 """
-Vectors of a frozen encoder, embedded once and kept on disk.
+A cache on disk for the embeddings of frozen encoders, so that clips are embedded once and not in every epoch.
 
-An entry is a folder, named by a hash of all that its vectors depend on: the weights, the features, the clips and how
-they are cut. It is written under another name, renamed when it is whole, and checked when it is read, so one that is
-stale, damaged or half written is never used: it is made anew.
+An entry is a folder whose name is a hash of everything that its vectors depend on: the encoder's weights, the
+features, the clips, and how they are cut into windows. It is written under a temporary name, renamed when it is
+complete, and verified by a checksum when it is read. An entry that is outdated, damaged or incomplete is therefore
+never used; its clips are embedded again.
 """
 
 import hashlib
@@ -32,12 +33,13 @@ from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # goes up when the same settings give other vectors
+VERSION = 1  # Increase it when the same settings give other vectors than before.
 MANIFEST = "manifest.json"
 VECTORS = "vectors.f32"
 
-# Of each training clip windows are cut a quarter of a window apart, or where it is long this many, further apart.
-# Training draws one of them per epoch, so the paper's 100 epochs would hardly notice more.
+# Training clips are cut into windows that start a quarter of a window apart, or further apart where a clip would have
+# more than `MAX_WINDOWS` of them. Training draws one window of each clip per epoch, so that more windows would make
+# hardly any difference in the paper's 100 epochs.
 WINDOWS_PER_HOP = 4
 MAX_WINDOWS = 64
 CLIPS_AT_ONCE = 16
@@ -46,15 +48,17 @@ CLIPS_AT_ONCE = 16
 @dataclass(frozen=True)
 class Embeddings(torch.utils.data.Dataset):
     """
-    What is known of a split's clips, for the Trainer: each access to a clip draws one of its vectors.
+    The embeddings and labels of a split's clips, as a data set for the Trainer.
+
+    Each access to a clip draws one of its vectors at random.
 
     Args:
         vectors (`np.ndarray` of shape `(num_vectors, hidden_size)`, float32):
-            h of windows, clip by clip.
+            The encoder's output h of each window, clip by clip.
         offsets (`np.ndarray` of shape `(num_clips + 1,)`):
             The vectors of clip i are `vectors[offsets[i] : offsets[i + 1]]`.
         labels (`list`):
-            The label of each clip: a class, or a vector of 0.0 and 1.0.
+            The label of each clip: a class index, or a vector of 0.0 and 1.0.
     """
 
     vectors: np.ndarray
@@ -65,23 +69,24 @@ class Embeddings(torch.utils.data.Dataset):
         return len(self.labels)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        # torch's random state is the one that the Trainer seeds, in each worker too; drawn as ClipDecoder draws.
+        # The Trainer seeds torch's random state, in each worker too. The draw is the one that `ClipDecoder` makes.
         rng = np.random.default_rng(torch.randint(2**62, ()).item())
         chosen = rng.integers(self.offsets[i], self.offsets[i + 1])
         return {"input_values": self.vectors[chosen], "labels": self.labels[i]}
 
 
 class CachedEncoder(nn.Module):
-    """Stands in for a `COLAModel` whose output is at hand: `input_values` are h, `[N, hidden_size]`."""
+    """Takes the place of a `COLAModel` whose output h, `[N, hidden_size]`, is passed to it as `input_values`."""
 
     @can_return_tuple
     def forward(self, input_values: torch.Tensor, *args: Any, **kwargs: Any) -> COLAModelOutput:
         return COLAModelOutput(pooler_output=input_values)
 
 
-def encoder_key(model: COLAModel, extractor: COLAFeatureExtractor) -> str:
-    """A hash of the weights and of the settings of model and features."""
-    config = {name: getattr(model.config, name) for name in COLAConfig.__annotations__}
+def hash_encoder(model: COLAModel, extractor: COLAFeatureExtractor) -> str:
+    """Computes a hash of an encoder's weights, its configuration and the settings of its features."""
+    settings = model.config.to_dict()
+    config = {name: settings[name] for name in COLAConfig.__annotations__}
     digest = hashlib.sha256(json.dumps([config, extractor.to_dict()], sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -89,14 +94,17 @@ def encoder_key(model: COLAModel, extractor: COLAFeatureExtractor) -> str:
     return digest.hexdigest()
 
 
-def data_key(dataset: Dataset, column: str) -> str:
-    """A hash of the clips and their order: the data set's fingerprint and, of clips that are files, their state."""
-    stored = undecoded(dataset, column).data.column(column)
+def hash_clips(dataset: Dataset, audio_column: str) -> str:
+    """
+    Computes a hash of clips and their order: the data set's fingerprint and, for clips that are files, the size and
+    the modification time of each.
+    """
+    stored = undecoded(dataset, audio_column).data.column(audio_column)
     is_file = pc.is_null(pc.struct_field(stored, "bytes"))
     paths = pc.if_else(is_file, pc.struct_field(stored, "path"), None).drop_null().to_pylist()
     digest = hashlib.sha256(dataset._fingerprint.encode())
     for path in paths:
-        file = path.rsplit("::", 1)[-1]  # a file in an archive is as old as that
+        file = path.rsplit("::", 1)[-1]  # For a file inside an archive this is the archive.
         if os.path.exists(file):
             status = os.stat(file)
             path += f" {status.st_size} {status.st_mtime_ns}"
@@ -105,7 +113,11 @@ def data_key(dataset: Dataset, column: str) -> str:
 
 
 def cut_windows(waveform: np.ndarray, num_samples: int) -> list[np.ndarray]:
-    """Windows at even distances, from the first to the last whole one; a shorter waveform is its own window."""
+    """
+    Cuts a waveform into overlapping windows of `num_samples` samples, evenly spaced from its start to its end.
+
+    A waveform that is shorter than one window is returned as it is.
+    """
     last = max(len(waveform) - num_samples, 0)
     count = min(1 + -(-last * WINDOWS_PER_HOP // num_samples), MAX_WINDOWS)
     return [waveform[start : start + num_samples] for start in np.linspace(0, last, count).astype(int)]
@@ -115,122 +127,114 @@ def embed_cached(
     model: COLAModel,
     extractor: COLAFeatureExtractor,
     dataset: Dataset,
-    column: str,
+    audio_column: str,
     label_column: str,
     cache_dir: str | os.PathLike,
     random_windows: bool = False,
     num_workers: int = 0,
 ) -> Embeddings:
     """
-    The vectors of a data set's clips, from the cache if they are there.
+    Returns the embeddings of a data set's clips, from the cache if they are in it.
 
     Args:
         model ([`COLAModel`]):
             The frozen encoder, on the device to use.
         extractor ([`COLAFeatureExtractor`]):
-            Its features.
+            The encoder's feature extractor.
         dataset (`Dataset`):
             The clips.
-        column, label_column (`str`):
-            Its columns of audio and of labels.
+        audio_column, label_column (`str`):
+            The columns of audio and of labels.
         cache_dir (`str` or `os.PathLike`):
-            Where entries are kept.
+            The folder that holds the entries.
         random_windows (`bool`, *optional*, defaults to `False`):
-            Whether a clip has a vector for each of many windows, one of which is drawn at each access, in place of
-            the random segments that the paper trains on; else it has one, the mean over its windows.
+            Whether to embed windows of each clip one by one. They stand in for the random segments of which the paper
+            trains. Otherwise, each clip has one vector, the mean over its windows.
         num_workers (`int`, *optional*, defaults to 0):
-            Processes that decode.
+            The number of worker processes that decode clips.
 
     Raises:
-        `OSError`: if the entry cannot be written.
+        `OSError`: If the entry cannot be written.
     """
     num_samples = extractor.num_samples(model.config.window_size) if random_windows else None
     settings = {
         "version": VERSION,
-        "encoder": encoder_key(model, extractor),
-        "clips": data_key(dataset, column),
+        "encoder": hash_encoder(model, extractor),
+        "clips": hash_clips(dataset, audio_column),
         "windows": [num_samples, WINDOWS_PER_HOP, MAX_WINDOWS] if random_windows else "mean",
     }
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(cache_dir).expanduser() / name
-    found = _read(folder)
-    if found is None:
-        rows = undecoded(dataset.select_columns([column, label_column]), column)
-        rows = rows.with_transform(ClipDecoder(extractor, column, label_column))
-        loader = DataLoader(rows, batch_size=CLIPS_AT_ONCE, collate_fn=list, num_workers=num_workers)
-        progress = tqdm(loader, desc="Embedding clips", unit="batch", leave=False)
-        clips = ([row["waveform"] for row in batch] for batch in progress)
-        _write(folder, _embed(model, extractor, clips, num_samples), settings)
-        found = _read(folder)
-        if found is None:
-            raise OSError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
-    return Embeddings(*found, labels=list(dataset[label_column]))
+    entry = _read(folder)
+    if entry is None:
+        clips = undecoded(dataset.select_columns([audio_column, label_column]), audio_column)
+        clips = clips.with_transform(ClipDecoder(extractor, audio_column, label_column))
+        _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings)
+        entry = _read(folder)
+    if entry is None:
+        raise OSError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
+    vectors, offsets = entry
+    return Embeddings(vectors, offsets, labels=list(dataset[label_column]))
 
 
 @torch.inference_mode()
 def _embed(
-    model: COLAModel, extractor: COLAFeatureExtractor, batches: Iterator[list[np.ndarray]], num_samples: int | None
-) -> Iterator[list[np.ndarray]]:
-    """For each batch of waveforms the vectors `[num_vectors, hidden_size]` of each."""
+    model: COLAModel, extractor: COLAFeatureExtractor, clips: Dataset, num_samples: int | None, num_workers: int
+) -> Iterator[np.ndarray]:
+    """Yields the vectors `[num_vectors, hidden_size]` of each clip."""
     model.eval()
-    for waveforms in batches:
-        clips = [[waveform] if num_samples is None else cut_windows(waveform, num_samples) for waveform in waveforms]
-        pieces = [piece for clip in clips for piece in clip]
-        features = extractor(pieces, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(model.device)
+    loader = DataLoader(clips, batch_size=CLIPS_AT_ONCE, collate_fn=list, num_workers=num_workers)
+    for rows in tqdm(loader, desc="Embedding clips", unit="batch", leave=False):
+        waveforms = [row["waveform"] for row in rows]
+        windows = [[waveform] if num_samples is None else cut_windows(waveform, num_samples) for waveform in waveforms]
+        batch = [window for clip_windows in windows for window in clip_windows]
+        features = extractor(batch, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(model.device)
         vectors = model(**features).pooler_output.float().cpu().numpy()
-        yield np.split(vectors, np.cumsum([len(clip) for clip in clips])[:-1])
-
-
-def _checksum(vectors: np.ndarray, offsets: np.ndarray) -> int:
-    return zlib.crc32(offsets.astype("<i8").tobytes(), zlib.crc32(np.ascontiguousarray(vectors)))
+        yield from np.split(vectors, np.cumsum([len(clip_windows) for clip_windows in windows])[:-1])
 
 
 def _read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Vectors and offsets, or `None` if the entry is not there or not whole."""
+    """Returns the vectors and offsets of an entry, or `None` if it is missing or damaged."""
     if not folder.is_dir():
         return None
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        offsets = np.array(manifest["offsets"], dtype=np.int64)
+        offsets = np.array(manifest["offsets"], dtype="<i8")
         shape = (int(offsets[-1]), manifest["hidden_size"])
         vectors = np.memmap(folder / VECTORS, np.dtype("<f4"), "r", shape=shape)
-        if _checksum(vectors, offsets) != manifest["checksum"]:
-            raise ValueError("its checksum is another")
+        if zlib.crc32(offsets.tobytes(), zlib.crc32(vectors)) != manifest["checksum"]:
+            raise ValueError("its checksum does not match")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        logger.warning(f"{folder} is damaged ({error}): embedding its clips anew.")
+        logger.warning(f"The cache entry {folder} is damaged ({error}): its clips are embedded again.")
         return None
     return vectors, offsets
 
 
-def _write(folder: Path, batches: Iterator[list[np.ndarray]], settings: dict[str, Any]) -> None:
+def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str, Any]) -> None:
+    """Writes an entry clip by clip, so that the vectors need not fit in memory."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        counts, checksum, hidden_size = [], 0, 0
+        offsets, checksum, hidden_size = [0], 0, 0
         with open(temporary / VECTORS, "wb") as file:
-            for clips in batches:
-                for vectors in clips:
-                    data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
-                    file.write(data)
-                    checksum = zlib.crc32(data, checksum)
-                    counts.append(len(vectors))
-                    hidden_size = vectors.shape[1]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        manifest = {
-            "settings": settings,
-            "hidden_size": hidden_size,
-            "checksum": zlib.crc32(offsets.astype("<i8").tobytes(), checksum),
-            "offsets": offsets.tolist(),
-        }
+            for vectors in clip_vectors:
+                data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
+                file.write(data)
+                checksum = zlib.crc32(data, checksum)
+                offsets.append(offsets[-1] + len(vectors))
+                hidden_size = vectors.shape[1]
+        checksum = zlib.crc32(np.array(offsets, dtype="<i8").tobytes(), checksum)
+        manifest = {"settings": settings, "hidden_size": hidden_size, "checksum": checksum, "offsets": offsets}
         (temporary / MANIFEST).write_text(json.dumps(manifest))
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or that of another run: it is the same
+        # An entry that is there already is damaged, or was written by another run in the meantime and is the same.
+        shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     except FileNotFoundError:
-        raise  # a clip: that says it all
+        raise  # A clip's file is missing, and the message says which.
     except OSError as error:
         raise OSError(
             f"Could not write {folder}: {error}. Make room, name another folder with --embedding_cache, or pass "
-            "--embedding_cache off to embed the clips anew in each epoch."
+            "--embedding_cache off to embed the clips again in each epoch."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,9 @@
-"""Metrics of `evaluate` that work offline and gather across processes: `evaluate.load` needs the Hub."""
+"""
+Metrics of classifiers, computed by scikit-learn.
+
+They are classes of the library `evaluate`, which gathers predictions across processes. They are defined here because
+`evaluate.load` would fetch them from the Hub.
+"""
 
 from typing import Any
 
@@ -9,7 +14,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 
 class ClassificationMetrics(evaluate.Metric):
-    """Accuracy, and F1 averaged over classes, of predicted and true class indices."""
+    """Computes accuracy and macro F1 from predicted and true class indices."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -29,10 +34,10 @@ class ClassificationMetrics(evaluate.Metric):
 
 class MultiLabelMetrics(evaluate.Metric):
     """
-    Mean average precision (`map`) and macro F1 of logits `[N, num_labels]` and vectors of 0 and 1.
+    Computes mean average precision (`map`) and macro F1 from logits `[N, num_labels]` and label vectors of 0 and 1.
 
-    A class is predicted where its logit is above 0. Classes that no clip has are left out: their average precision is
-    not defined.
+    For F1, a class is predicted where its logit is above 0. Classes that occur in no clip are left out, because their
+    average precision is undefined.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -60,7 +65,15 @@ class MultiLabelMetrics(evaluate.Metric):
 
 
 def average_precisions(predictions: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Of each class `[num_labels]`, by logits and 0/1 vectors `[N, num_labels]`; NaN for one that no clip has."""
+    """
+    Computes the average precision of each class, `[num_labels]`, and NaN for a class that occurs in no clip.
+
+    Args:
+        predictions (`np.ndarray` of shape `(N, num_labels)`):
+            Logits.
+        references (`np.ndarray` of shape `(N, num_labels)`):
+            Label vectors of 0 and 1.
+    """
     return np.array(
         [
             average_precision_score(truth, scores) if truth.any() else np.nan
@@ -70,5 +83,5 @@ def average_precisions(predictions: np.ndarray, references: np.ndarray) -> np.nd
 
 
 def class_f1(predictions: np.ndarray, references: np.ndarray, num_labels: int) -> np.ndarray:
-    """F1 of each class `[num_labels]`, by predicted and true class indices `[N]`."""
+    """Computes the F1 score of each class, `[num_labels]`, from predicted and true class indices `[N]`."""
     return f1_score(references, predictions, labels=range(num_labels), average=None, zero_division=0)

@@ -1,4 +1,4 @@
-"""What classifiers make of vectors."""
+"""Simple classifiers that are fitted on embeddings to evaluate them."""
 
 import warnings
 from collections.abc import Iterable
@@ -21,10 +21,19 @@ NEIGHBOURS = 5
 def linear_evaluation(
     train_vectors: np.ndarray, train_labels: Iterable[int], test_vectors: np.ndarray, test_labels: Iterable[int]
 ) -> float:
-    """Test accuracy in % of logistic regression on standardised vectors."""
+    """
+    Fits logistic regression on standardised training vectors and returns its test accuracy in %.
+
+    Args:
+        train_vectors, test_vectors (`np.ndarray` of shape `(N, D)`):
+            The embeddings of the training and test clips.
+        train_labels, test_labels (`Iterable[int]`):
+            The class index of each clip.
+    """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what is not settled after 1,000 steps is good enough
+        # A fit that has not converged after 1,000 iterations is close enough.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train_vectors, list(train_labels))
     return 100 * classifier.score(test_vectors, list(test_labels))
 
@@ -32,15 +41,33 @@ def linear_evaluation(
 def knn_evaluation(
     train_vectors: np.ndarray, train_labels: Iterable[int], test_vectors: np.ndarray, test_labels: Iterable[int]
 ) -> float:
-    """Test accuracy in % of the vote of the nearest training vectors, by the cosine of standardised vectors."""
+    """
+    Classifies each test clip by a vote of its nearest training clips and returns the test accuracy in %.
+
+    The distance is the cosine distance of standardised vectors. The arguments are those of [`linear_evaluation`].
+    """
     neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train_vectors)), metric="cosine")
     classifier = make_pipeline(StandardScaler(), neighbours).fit(train_vectors, list(train_labels))
     return 100 * classifier.score(test_vectors, list(test_labels))
 
 
 def evaluate_task(train: Dataset, test: Dataset, embedders: dict[str, Embedder], name: str) -> dict[str, float]:
-    """Accuracy in % of each embedder, by linear evaluation."""
-    (train_vectors, _), (test_vectors, _) = (embed_clips(embedders, split, name) for split in (train, test))
+    """
+    Evaluates embedders on one task by logistic regression.
+
+    Args:
+        train, test (`Dataset`):
+            Clips with a column of audio and the column `label`.
+        embedders (`dict[str, Embedder]`):
+            The embedders by name.
+        name (`str`):
+            The name of the task, for progress bars.
+
+    Returns:
+        `dict[str, float]`: The test accuracy of each embedder in %.
+    """
+    train_vectors, _ = embed_clips(embedders, train, name)
+    test_vectors, _ = embed_clips(embedders, test, name)
     return {
         method: linear_evaluation(train_vectors[method], train["label"], test_vectors[method], test["label"])
         for method in embedders
@@ -48,7 +75,15 @@ def evaluate_task(train: Dataset, test: Dataset, embedders: dict[str, Embedder],
 
 
 def split_folds(clips: Dataset, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Clips to train and to measure on, of each fold: classes even, and clips of one `group`, if known, together."""
+    """
+    Splits clips into folds for cross-validation.
+
+    Each class is spread evenly over the folds. Clips with the same value in the column `group`, if there is one (a
+    speaker, a recording), are in the same fold.
+
+    Returns:
+        `list[tuple[np.ndarray, np.ndarray]]`: For each fold the indices of the clips to fit on and of those held out.
+    """
     groups = [str(group) for group in clips["group"]] if "group" in clips.column_names else range(len(clips))
-    folder = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    return list(folder.split(np.zeros(len(clips)), clips["label"], list(groups)))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    return list(splitter.split(np.zeros(len(clips)), clips["label"], list(groups)))

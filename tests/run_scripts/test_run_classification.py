@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import Audio, ClassLabel, Dataset, List
 from huggingface_hub import ModelCard
 from transformers import pipeline, set_seed
 
@@ -17,19 +17,30 @@ from feature_extraction import load_audio
 from helpers import write_tones
 from modeling_cola import COLAForAudioClassification, COLAModel
 from run_scripts import run_classification
-from run_scripts.evaluation import embedding_cache
-from run_scripts.evaluation.labels import encode_labels, split_dataset
-from run_scripts.evaluation.metrics import MultiLabelMetrics, average_precisions
-from run_scripts.run_classification import ModelArguments, build_model
+from run_scripts.evaluation import classification, embedding_cache
+from run_scripts.evaluation.classification import (
+    ClassificationTrainer,
+    build_model,
+    find_checkpoint,
+    train_classifier,
+)
+from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
 
 
 def arguments(data: Path, output_dir: Path, mode: str, checkpoint: Path | None = None, *more: str) -> list[str]:
-    return [
-        *("--dataset_name", str(data), "--output_dir", str(output_dir), "--mode", mode, "--encoder", "compact"),
-        *(("--model_name_or_path", str(checkpoint)) if checkpoint else ()),
-        *("--per_device_train_batch_size", "8", "--num_train_epochs", "2", "--disable_tqdm", "True"),
-        *("--embedding_cache", str(output_dir / "cache"), *more),
-    ]
+    options = {
+        "--dataset_name": data,
+        "--output_dir": output_dir,
+        "--mode": mode,
+        "--encoder": "compact",
+        "--per_device_train_batch_size": 8,
+        "--num_train_epochs": 2,
+        "--disable_tqdm": True,
+        "--embedding_cache": output_dir / "cache",
+    }
+    if checkpoint:
+        options["--model_name_or_path"] = checkpoint
+    return [str(part) for option in options.items() for part in option] + list(more)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +54,8 @@ def fine_tuned(tones: Path, pretrained: Path, tmp_path_factory: pytest.TempPathF
 def test_learns_tones_and_saves_what_a_pipeline_loads(fine_tuned: Path, tones: Path):
     results = json.loads((fine_tuned / "results.json").read_text())
     assert results["accuracy"] > 0.8
-    for picture in ("confusion_matrix", "per_class"):
-        assert (fine_tuned / f"{picture}.png").stat().st_size > 5000
+    for plot in ("confusion_matrix", "per_class"):
+        assert (fine_tuned / f"{plot}.png").stat().st_size > 5000
     classify = pipeline("audio-classification", model=str(fine_tuned), device="cpu")
     scores = classify(load_audio(tones / "high" / "0.wav"))
     assert {score["label"] for score in scores} == {"low", "middle", "high"}
@@ -76,109 +87,97 @@ def test_a_classifier_starts_from_one_of_other_classes(fine_tuned: Path, tmp_pat
     assert config.id2label == {0: "a", 1: "b"}
 
 
-def clips(counts: dict[str, int]) -> Dataset:
-    labels = [name for name, count in counts.items() for _ in range(count)]
-    rows = {"audio": [f"{i}.wav" for i in range(len(labels))], "label": labels}
-    return Dataset.from_dict(rows).cast_column("audio", Audio(decode=False))
-
-
 def test_too_few_clips_choose_no_epoch(
     tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
-    assert "the 4 clips held out of 'train' are too few to choose an epoch by" in caplog.text
+    assert "the 4 clips held out of 'train' are too few to choose the best epoch by" in caplog.text
     assert "the weights of the last epoch" in (tmp_path / "README.md").read_text()
     caplog.clear()
-    monkeypatch.setattr(run_classification, "MIN_CLIPS_TO_CHOOSE", 4)
+    monkeypatch.setattr(classification, "MIN_CLIPS_TO_CHOOSE", 4)
     run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
     assert "too few" not in caplog.text
     assert "the epoch of the best validation accuracy" in (tmp_path / "README.md").read_text()
 
 
-def labelled(labels: list, feature: Any) -> DatasetDict:
-    features = Features({"label": feature, "clip": Value("int64")})
-    rows = {"label": labels, "clip": list(range(len(labels)))}
-    return DatasetDict({"train": Dataset.from_dict(rows, features=features)})
-
-
-def test_missing_splits_are_held_out_by_class_without_overlap():
-    dataset, names, multi_label = encode_labels(DatasetDict({"train": clips({"a": 50, "b": 50})}), "label")
-    train, validation, test = split_dataset(dataset, "label", 0)
-    assert (len(train), len(validation), len(test)) == (72, 8, 20)
-    assert isinstance(train.features["label"], ClassLabel) and names == ["a", "b"] and not multi_label
-    for split in (validation, test):
-        assert np.bincount(split["label"]).tolist() == [len(split) // 2] * 2
-    paths = [audio["path"] for split in (train, validation, test) for audio in split["audio"]]
-    assert len(set(paths)) == 100
-
-
-def test_few_clips_of_many_classes_are_split_too():
-    dataset = DatasetDict({"train": clips(dict.fromkeys("abcdefghij", 4)), "test": clips({"a": 1})})
-    dataset, _, _ = encode_labels(dataset, "label")
-    assert [len(split) for split in split_dataset(dataset, "label", 0)] == [30, 10, 1]
-
-
-def test_splits_that_are_there_are_used():
-    given = DatasetDict({name: clips({"a": n, "b": n}) for name, n in (("train", 9), ("valid", 3), ("test", 4))})
-    assert [len(split) for split in split_dataset(encode_labels(given, "label")[0], "label", 0)] == [18, 6, 8]
-
-
-def test_classes_are_those_of_all_splits():
-    dataset, names, _ = encode_labels(
-        DatasetDict({"train": clips({"b": 2, "c": 1}), "test": clips({"a": 1})}), "label"
-    )
-    assert names == ["a", "b", "c"]
-    assert dataset["train"]["label"][:] == [1, 1, 2] and dataset["test"]["label"][:] == [0]
-    dataset, names, _ = encode_labels(labelled([10, 9, 10], Value("int64")), "label")
-    assert names == ["9", "10"] and dataset["train"]["label"][:] == [1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("labels", "feature", "names"),
-    [
-        ([[0], [1, 0], []], List(ClassLabel(names=["dog", "rain"])), ["dog", "rain"]),
-        ([["dog"], ["rain", "dog"], []], List(Value("string")), ["dog", "rain"]),
-        ([[1, 0], [1, 1], [0, 0]], List(Value("int64")), ["0", "1"]),
-        ([[True, False], [True, True], [False, False]], List(Value("bool")), ["0", "1"]),
-    ],
-)
-def test_lists_of_labels_become_vectors(labels: list, feature: Any, names: list[str]):
-    dataset, found, multi_label = encode_labels(labelled(labels, feature), "label")
-    assert multi_label and found == names
-    assert dataset["train"]["label"][:] == [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
-
-
-@pytest.mark.parametrize(
-    ("labels", "feature", "message"),
-    [
-        (["a", None], Value("string"), "'train' has clips without a label"),
-        ([0, -1], ClassLabel(names=["a", "b"]), "'train' has clips without a label"),
-        ([0.5, 1.5], Value("float32"), "of type Value.*labels are classes"),
-        (["a", "a"], Value("string"), "has one class"),
-        ([[0, 1], [2, 0]], List(Value("int64")), "not all 0 and 1 and of one length"),
-        ([[0, 1], [1]], List(Value("int64")), "not all 0 and 1 and of one length"),
-    ],
-)
-def test_bad_labels_are_named(labels: list, feature: Any, message: str):
-    with pytest.raises(ValueError, match=message):
-        encode_labels(labelled(labels, feature), "label")
-
-
-@pytest.mark.parametrize(
-    ("dataset", "column", "message"),
-    [
-        ({"test": clips({"a": 2})}, "label", "needs a split 'train'"),
-        ({"train": clips({"a": 9})}, "species", "no column 'species'"),
-        ({"train": clips({"a": 9, "b": 1})}, "label", "no split 'test'"),
-    ],
-)
-def test_bad_data_is_named(dataset: dict, column: str, message: str):
-    with pytest.raises(ValueError, match=message):
-        split_dataset(encode_labels(DatasetDict(dataset), column)[0], column, 0)
-
-
 def classifier(folder: Path) -> torch.Tensor:
     return COLAForAudioClassification.from_pretrained(folder).classifier.weight
+
+
+def test_other_code_calls_it_with_dataclasses(tones: Path, pretrained: Path, tmp_path: Path):
+    results = run_classification.main(arguments(tones, tmp_path / "command", "frozen", pretrained, "--seed", "5"))
+    args = ClassificationArguments(
+        output_dir=str(tmp_path / "called"),
+        per_device_train_batch_size=8,
+        num_train_epochs=2,
+        disable_tqdm=True,
+        seed=5,
+    )
+    model_args = ModelArguments(str(pretrained), mode="frozen", embedding_cache=str(tmp_path / "command" / "cache"))
+    called = train_classifier(model_args, DataArguments(dataset_name=str(tones)), args)
+    assert called | {"seconds": 0} == results | {"seconds": 0}
+    assert torch.equal(classifier(tmp_path / "called"), classifier(tmp_path / "command"))
+    assert args.load_best_model_at_end and args.metric_for_best_model == "accuracy"  # the caller's stay as they are
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that gets the number of each training step that is made from here on."""
+    made = []
+    training_step = ClassificationTrainer.training_step
+
+    def counting_step(self: ClassificationTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        made.append(self.state.global_step)
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(ClassificationTrainer, "training_step", counting_step)
+    return made
+
+
+@pytest.mark.parametrize("mode", ["frozen", "fine-tuned"])
+def test_a_resumed_run_ends_as_if_it_had_not_stopped(pretrained: Path, tmp_path: Path, steps: list[int], mode: str):
+    data = write_tones(tmp_path / "data", {"a": 200.0, "b": 2000.0}, 10, seconds=1.5)  # two batches to train on
+    longer = ("--num_train_epochs", "3", "--embedding_cache", str(tmp_path / "cache"))
+    run_classification.main(arguments(data, tmp_path / "through", mode, pretrained, *longer))
+    assert steps == list(range(6))
+    steps.clear()
+    command = arguments(data, tmp_path / "stopped", mode, pretrained, "--resume_from_checkpoint")
+    run_classification.main(command)  # There is no checkpoint yet, so it starts from the beginning.
+    assert steps == list(range(4))
+    shutil.copytree(tmp_path / "stopped", tmp_path / "copy")
+    for name, resume in (
+        ("stopped", ["--resume_from_checkpoint"]),
+        ("copy", ["--resume_from_checkpoint", str(tmp_path / "copy" / "checkpoint-4")]),
+    ):
+        steps.clear()
+        run_classification.main(arguments(data, tmp_path / name, mode, pretrained, *longer, *resume))
+        assert steps == list(range(4, 6))
+        torch.testing.assert_close(classifier(tmp_path / name), classifier(tmp_path / "through"))
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tones: Path, tmp_path: Path):
+    resume = ("--resume_from_checkpoint", str(tmp_path / "checkpoint-7"))
+    with pytest.raises(FileNotFoundError, match="checkpoint-7: there is no checkpoint"):
+        run_classification.main(arguments(tones, tmp_path, "supervised", None, *resume))
+
+
+def test_the_newest_checkpoint_is_a_whole_one(tmp_path: Path):
+    assert find_checkpoint("latest", str(tmp_path)) is None
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").touch()
+    (tmp_path / "checkpoint-11").mkdir()  # The run was killed while it was written.
+    assert find_checkpoint("latest", str(tmp_path)) == str(tmp_path / "checkpoint-10")
+    assert find_checkpoint(None, str(tmp_path)) is None
+
+
+def test_a_broken_test_clip_does_not_cost_the_weights(tmp_path: Path):
+    for split, count in (("train", 8), ("test", 2)):
+        write_tones(tmp_path / "data" / split, {"a": 200.0, "b": 2000.0}, count, seconds=0.5)
+    (tmp_path / "data" / "test" / "a" / "0.wav").write_text("not audio")
+    with pytest.raises(ValueError, match="is not audio"):
+        run_classification.main(arguments(tmp_path / "data", tmp_path / "out", "supervised"))
+    assert COLAForAudioClassification.from_pretrained(tmp_path / "out").config.id2label == {0: "a", 1: "b"}
 
 
 def test_cached_vectors_train_the_same_classifier_as_clips(pretrained: Path, tmp_path: Path):
@@ -237,16 +236,6 @@ def write_several_labels(folder: Path) -> Path:
     return folder / "data"
 
 
-def test_mean_average_precision_leaves_out_classes_without_clips():
-    logits = np.array([[2.0, 1.0, 5.0], [1.0, -1.0, 5.0], [-1.0, -2.0, 5.0]])
-    labels = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]])
-    # Average precision: (1 + 2/3) / 2, and (1/2 + 2/3) / 2. F1: of the first two predicted, one; of the first, none.
-    assert average_precisions(logits, labels)[:2] == pytest.approx([5 / 6, 7 / 12])
-    assert np.isnan(average_precisions(logits, labels)[2])
-    metrics = MultiLabelMetrics(keep_in_memory=True).compute(predictions=logits, references=labels)
-    assert metrics == pytest.approx({"map": (5 / 6 + 7 / 12) / 2, "macro_f1": 0.25})
-
-
 def test_clips_of_several_labels(pretrained: Path, tmp_path: Path):
     data, out = write_several_labels(tmp_path), tmp_path / "out"
     more = ("--num_train_epochs", "30", "--learning_rate", "0.01")
@@ -302,6 +291,7 @@ def test_the_card_says_what_was_measured_and_is_what_is_pushed(
     out = tmp_path / "out"
     more = ("--push_to_hub", "True", "--seed", "3")
     results = run_classification.main(arguments(tones, out, "frozen", pretrained, *more))
+    assert len(pushed) == 1
     card = ModelCard.load(pushed[-1] / "README.md")
     assert card.data.library_name == "transformers" and card.data.pipeline_tag == "audio-classification"
     measured = {result.metric_type: result.metric_value for result in card.data.eval_results}

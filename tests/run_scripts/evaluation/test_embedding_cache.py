@@ -13,7 +13,7 @@ from feature_extraction import COLAFeatureExtractor, load_audio, load_audio_data
 from helpers import write_tones
 from modeling_cola import COLAConfig, COLAModel
 from run_scripts.evaluation import embedding_cache
-from run_scripts.evaluation.embedding_cache import Embeddings, cut_windows, data_key, embed_cached, encoder_key
+from run_scripts.evaluation.embedding_cache import Embeddings, cut_windows, embed_cached, hash_clips, hash_encoder
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +67,28 @@ def test_vectors_are_those_of_the_model(model: COLAModel, clips: Dataset, tmp_pa
 
 def test_the_key_tells_apart_whatever_gives_other_vectors(model: COLAModel, clips: Dataset):
     extractor = COLAFeatureExtractor()
-    before = encoder_key(model, extractor)
-    assert encoder_key(model, COLAFeatureExtractor(do_normalize=False)) != before
+    before = hash_encoder(model, extractor)
+    assert hash_encoder(model, COLAFeatureExtractor(do_normalize=False)) != before
     pooled = [COLAModel(COLAConfig(encoder="compact", compact_channels=8, pooling=p)) for p in ("mean", "max")]
     pooled[1].load_state_dict(pooled[0].state_dict())
-    assert encoder_key(pooled[0], extractor) != encoder_key(pooled[1], extractor)
+    assert hash_encoder(pooled[0], extractor) != hash_encoder(pooled[1], extractor)
     other = COLAModel(model.config)
     other.load_state_dict(model.state_dict())
-    assert encoder_key(other, extractor) == before
+    assert hash_encoder(other, extractor) == before
     with torch.no_grad():
         other.encoder.pooling.dense[0].bias[0] += 1e-3
-    assert encoder_key(other, extractor) != before
+    assert hash_encoder(other, extractor) != before
 
-    keys = {data_key(clips, "audio"), data_key(clips.select([0, 1]), "audio"), data_key(clips.select([1, 0]), "audio")}
+    keys = {
+        hash_clips(clips, "audio"),
+        hash_clips(clips.select([0, 1]), "audio"),
+        hash_clips(clips.select([1, 0]), "audio"),
+    }
     assert len(keys) == 3
     path = clips[0]["audio"]["path"]
     soundfile.write(path, load_audio(path)[::-1], 16000)  # another sound in a file of the same name and length
     os.utime(path, (1, 1))
-    assert data_key(clips, "audio") not in keys
+    assert hash_clips(clips, "audio") not in keys
 
 
 def entry(cache: Path) -> Path:
@@ -112,14 +116,14 @@ def test_a_damaged_entry_is_made_anew(
     else:
         vectors.unlink()
     again = embed(model, clips, tmp_path / "cache")
-    assert "is damaged" in caplog.text and "anew" in caplog.text
+    assert "is damaged" in caplog.text and "embedded again" in caplog.text
     np.testing.assert_allclose(again.vectors, right, atol=1e-5)
     assert entry(tmp_path / "cache") == folder
 
 
 def test_a_kill_leaves_no_entry(model: COLAModel, clips: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*args):
-        yield [np.zeros((1, 80), np.float32)]
+        yield np.zeros((1, 80), np.float32)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -59,6 +59,6 @@ def test_a_repository_that_cannot_be_made_stops_the_run_before_it_starts(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="--push_to_hub: the repository .* cannot be created"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path, "--push_to_hub"))
     assert not list(tmp_path.glob("checkpoint-*"))

@@ -1,0 +1,141 @@
+"""The arguments of training a classifier: the model, the data, and the Trainer."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import DatasetDict
+from huggingface_hub.constants import HF_HOME
+from transformers import TrainingArguments
+
+from feature_extraction import load_audio_dataset
+from run_scripts.paper_tasks import TASKS
+
+
+MODES = {
+    "frozen": "linear evaluation, a linear layer on the checkpoint's frozen encoder",
+    "fine-tuned": "the checkpoint's encoder is trained together with the linear layer",
+    "random": "linear evaluation of an encoder with random weights",
+    "supervised": "an encoder with random weights is trained together with the linear layer",
+}
+CHECKPOINT_MODES = ("frozen", "fine-tuned")  # These start from the checkpoint's weights.
+FROZEN_MODES = ("frozen", "random")  # These train the linear layer alone.
+
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A checkpoint: a folder or the name of a model on the Hub. The modes random and supervised take "
+            "only its architecture."
+        },
+    )
+    encoder: str = field(
+        default="efficientnet_b0", metadata={"help": "The encoder of a model that is built without a checkpoint."}
+    )
+    mode: str = field(
+        default="fine-tuned", metadata={"help": "; ".join(f"{mode}: {text}" for mode, text in MODES.items()) + "."}
+    )
+    embedding_cache: str = field(
+        default=str(Path(HF_HOME) / "cola"),
+        metadata={
+            "help": "The folder in which the embeddings of frozen encoders are kept, or 'off' to embed the clips "
+            "again in each epoch."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"--mode must be one of {', '.join(MODES)}, got {self.mode!r}.")
+        if self.mode in CHECKPOINT_MODES and self.model_name_or_path is None:
+            raise ValueError(f"--mode {self.mode} needs a checkpoint: pass --model_name_or_path.")
+
+
+@dataclass
+class DataArguments:
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Labelled clips: a folder of audio or Parquet files, or a data set on the Hub."},
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "The configuration of a data set on the Hub."}
+    )
+    task: str | None = field(
+        default=None, metadata={"help": f"One of the paper's tasks, in place of a data set: {', '.join(TASKS)}."}
+    )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "The folder that holds the data of --task, as its publisher lays it out."}
+    )
+    audio_column: str | None = field(
+        default=None, metadata={"help": "The column of audio. Defaults to the only column of type Audio."}
+    )
+    label_column: str = field(default="label", metadata={"help": "The column of labels."})
+
+    def __post_init__(self) -> None:
+        if (self.dataset_name is None) == (self.task is None):
+            raise ValueError("Name the data to train on: pass either --dataset_name, or --task with --data_dir.")
+        if self.task is not None and self.task not in TASKS:
+            raise ValueError(f"--task must be one of {', '.join(TASKS)}, got {self.task!r}.")
+        if (self.task is None) != (self.data_dir is None):
+            raise ValueError("--task and --data_dir go together: --data_dir is the folder with the data of the task.")
+
+    @property
+    def name(self) -> str:
+        """The name of the task or the data set, for results and cards."""
+        return self.task or Path(self.dataset_name).name
+
+    def load(self) -> DatasetDict:
+        """Loads the splits of the task or the data set."""
+        if self.task is not None:
+            return TASKS[self.task].load(self.data_dir)
+        return load_audio_dataset(self.dataset_name, self.dataset_config_name)
+
+
+@dataclass
+class ClassificationArguments(TrainingArguments):
+    """The Trainer's arguments, with the paper's protocol as defaults (arXiv 2010.10915, section 3, "downstream")."""
+
+    learning_rate: float = field(default=1e-3, metadata={"help": "The initial learning rate of Adam."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "The schedule of the learning rate."})
+    num_train_epochs: float = field(default=100, metadata={"help": "The number of training epochs."})
+    per_device_train_batch_size: int = field(
+        default=64, metadata={"help": "The number of clips in a training batch of each process."}
+    )
+    per_device_eval_batch_size: int = field(
+        default=16, metadata={"help": "The number of whole clips in an evaluation batch of each process."}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation split."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint."})
+    save_total_limit: int = field(
+        default=1, metadata={"help": "The number of checkpoints to keep. The best one is always among them."}
+    )
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log."})
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "Whether to keep the weights of the best epoch in place of the last one's."}
+    )
+    metric_for_best_model: str = field(
+        default="accuracy",
+        metadata={
+            "help": "The validation metric that decides which epoch is best: accuracy, macro_f1, loss, or map, which "
+            "replaces accuracy where clips have several labels."
+        },
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "nargs": "?",
+            "const": "latest",
+            "help": "Resume training from this checkpoint, a folder such as OUTPUT_DIR/checkpoint-100. Without a "
+            "value, or with 'latest', from the newest checkpoint in --output_dir; if there is none, training starts "
+            "from the beginning.",
+        },
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay off: clips are decoded from columns that the model does not take."}
+    )
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available,
+        metadata={"help": "Whether to pin memory, which makes copies to a GPU faster."},
+    )
+    report_to: str = field(default="none", metadata={"help": "The experiment trackers to report to."})

@@ -1,0 +1,113 @@
+"""What is left beside a trained classifier: plots of its metrics by class, and a model card."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from sklearn.metrics import confusion_matrix
+
+from modeling_cola import COLAConfig
+from run_scripts.common.plots import plot_class_bars, plot_confusion_matrix
+from run_scripts.evaluation.classification_arguments import MODES, ClassificationArguments, ModelArguments
+from run_scripts.evaluation.metrics import average_precisions, class_f1
+
+
+# The name of each metric for readers, and on the Hub.
+METRICS = {"accuracy": ("accuracy", "accuracy"), "map": ("mAP", "mAP"), "macro_f1": ("macro F1", "f1")}
+
+# A confusion matrix of more classes is too large to look at.
+MAX_CONFUSION_CLASSES = 100
+
+CARD_TEMPLATE = Path(__file__).with_name("classification_card.md")
+
+
+def plot_metrics(logits: np.ndarray, labels: np.ndarray, names: list[str], output_dir: Path) -> None:
+    """
+    Plots the metrics of each class and, for clips of one label, the confusion matrix.
+
+    Args:
+        logits (`np.ndarray` of shape `(N, num_labels)`):
+            The classifier's predictions.
+        labels (`np.ndarray`):
+            The true classes: indices `[N]`, or vectors of 0 and 1, `[N, num_labels]`.
+        names (`list[str]`):
+            The names of the classes.
+        output_dir (`Path`):
+            The folder to write `per_class.png` and `confusion_matrix.png` to.
+    """
+    if labels.ndim == 2:
+        plot_class_bars(average_precisions(logits, labels), names, output_dir / "per_class.png", "average precision")
+        return
+    predicted = logits.argmax(-1)
+    f1 = class_f1(predicted, labels, len(names))
+    f1[~np.isin(range(len(names)), labels)] = np.nan  # These classes have no test clips.
+    plot_class_bars(f1, names, output_dir / "per_class.png", "F1")
+    if len(names) <= MAX_CONFUSION_CLASSES:
+        matrix = confusion_matrix(labels, predicted, labels=range(len(names)))
+        plot_confusion_matrix(matrix, names, output_dir / "confusion_matrix.png")
+
+
+def describe_recipe(model_args: ModelArguments, args: ClassificationArguments, config: COLAConfig) -> dict[str, Any]:
+    """Lists the settings of a training run, by their names in the model card."""
+    checkpoint = model_args.model_name_or_path
+    kept = f"the epoch of the best validation {args.metric_for_best_model}"
+    return {
+        "checkpoint": Path(checkpoint).name if checkpoint else "none",
+        "encoder": config.encoder,
+        "mode": model_args.mode,
+        "epochs": f"{args.num_train_epochs:g}",
+        "weights kept": kept if args.load_best_model_at_end else "the last epoch",
+        "batch size": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
+        "optimiser": f"{args.optim.value}, weight decay {args.weight_decay:g}",
+        "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type.value}",
+        "training segments": f"random, {config.window_size} frames",
+        "seed": args.seed,
+    }
+
+
+def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]) -> ModelCard:
+    """
+    Writes the model card of a classifier.
+
+    Args:
+        name (`str`):
+            The name of the model.
+        results (`dict[str, Any]`):
+            What `train_classifier` returns: the metrics on the test split, and the size of the data.
+        recipe (`dict[str, Any]`):
+            What [`describe_recipe`] returns.
+    """
+    metrics = {key: results[key] for key in METRICS if key in results}
+    eval_results = [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type=results["data"],
+            dataset_name=results["data"],
+            dataset_split="test",
+            metric_type=METRICS[key][1],
+            metric_name=METRICS[key][0],
+            metric_value=round(value, 4),
+        )
+        for key, value in metrics.items()
+    ]
+    card_data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        tags=["audio", "cola"],
+        metrics=[METRICS[key][1] for key in metrics],
+        model_name=name,
+        eval_results=eval_results,
+    )
+    multi_label = "map" in results
+    return ModelCard.from_template(
+        card_data,
+        template_path=str(CARD_TEMPLATE),
+        name=name,
+        mode_description=MODES[results["mode"]],
+        results=results,
+        metrics={METRICS[key][0]: value for key, value in metrics.items()},
+        recipe=recipe,
+        multi_label=multi_label,
+        has_confusion_matrix=not multi_label and results["num_classes"] <= MAX_CONFUSION_CLASSES,
+    )
