@@ -47,6 +47,8 @@ class Progress:
     best_step: int | None = None
     """The step whose validation has had the best metric so far."""
     best_metric: float | None = None
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    """The state of the learning-rate schedule."""
 
     @property
     def num_bad(self) -> int:

@@ -119,7 +119,6 @@ class PretrainingTrainer:
             num_training_steps=self.args.max_steps,
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.accelerator.register_for_checkpointing(self.scheduler)
 
     @property
     def unwrapped_model(self) -> COLAPreTrainedModel:
@@ -141,10 +140,13 @@ class PretrainingTrainer:
         """
         batches = iter(self.loader)
         if checkpoint:
+            self.scheduler.load_state_dict(self.progress.scheduler)
             self.accelerator.load_state(str(checkpoint))  # last, so that nothing moves the random states after it
         self.sums = torch.tensor(self.progress.sums, device=self.accelerator.device)
         self._start_timing()
-        with self._progress_bar() as self.bar, logging_redirect_tqdm(), catching_signals() as stop_signal:
+        total, is_main = self.args.max_steps, self.accelerator.is_main_process
+        self.bar = tqdm(desc="Pre-training", total=total, initial=self.progress.step, disable=not is_main)
+        with self.bar, logging_redirect_tqdm(), catching_signals() as stop_signal:
             for step in range(self.progress.step + 1, self.args.max_steps + 1):
                 batch = self._next_batch(batches)
                 outputs = self._training_step(batch)
@@ -166,14 +168,6 @@ class PretrainingTrainer:
                     self._exit(stop_signal)
                 if is_logged:
                     self._start_timing()
-
-    def _progress_bar(self) -> tqdm:
-        return tqdm(
-            total=self.args.max_steps,
-            initial=self.progress.step,
-            disable=not self.accelerator.is_main_process,
-            desc="Pre-training",
-        )
 
     def _start_timing(self) -> None:
         """Starts the interval that the next entry of the log gives the speed of."""
@@ -291,6 +285,7 @@ class PretrainingTrainer:
 
     def _save(self) -> None:
         self.progress.sums = tuple(self.sums.tolist())
+        self.progress.scheduler = self.scheduler.state_dict()
         save_checkpoint(
             self.accelerator, self.progress, self.fixed_arguments, self.output_dir, self.args.save_total_limit
         )
