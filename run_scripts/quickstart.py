@@ -13,15 +13,16 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor, load_audio_dataset
 from run_scripts.common.cpu import tune_cpu
-from run_scripts.common.plots import plot_accuracy_bars
+from run_scripts.common.plots import plot_accuracy_bars, plot_embedding_map
 from run_scripts.common.synthetic_audio import write_corpus
-from run_scripts.evaluation.embedders import LOG_MEL, load_encoders, log_mel_statistics
-from run_scripts.evaluation.probes import evaluate_task
+from run_scripts.evaluation.embedders import LOG_MEL, embed_clips, load_encoders, log_mel_statistics
+from run_scripts.evaluation.probes import linear_evaluation
 from run_scripts.evaluation.results import format_table
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.recipes import ModelSettings
@@ -85,12 +86,29 @@ def pretrain(train_clips: Dataset, args: QuickstartArguments, data: str, output_
 
 
 def compare(train_clips: Dataset, test_clips: Dataset, seed: int, name: str, output_dir: Path) -> dict[str, float]:
-    """Prints, draws and returns the accuracy in % of linear evaluation of each method on the test clips."""
+    """
+    Prints, draws and returns the accuracy in % of linear evaluation of each method on the test clips, and draws a map
+    of the embeddings of all clips.
+    """
     embedders = {LOG_MEL: log_mel_statistics(COLAFeatureExtractor())} | load_encoders([str(output_dir)], seed)
-    results = evaluate_task(train_clips, test_clips, embedders, "linear evaluation")
-    results["COLA, frozen"] = results.pop(output_dir.name)
-    num_classes = train_clips.features["label"].num_classes
-    print(f"\nLinear evaluation on {len(test_clips)} held-out clips of {num_classes} classes, accuracy in %:\n")
+    embedders["COLA, frozen"] = embedders.pop(output_dir.name)
+    (train_vectors, _), (test_vectors, _) = (
+        embed_clips(embedders, clips, name) for clips in (train_clips, test_clips)
+    )
+    results = {
+        method: linear_evaluation(
+            train_vectors[method], train_clips["label"], test_vectors[method], test_clips["label"]
+        )
+        for method in embedders
+    }
+    classes = train_clips.features["label"].names
+    plot_embedding_map(
+        np.concatenate([train_vectors["COLA, frozen"], test_vectors["COLA, frozen"]]),
+        output_dir / "clip_map.png",
+        [classes[label] for clips in (train_clips, test_clips) for label in clips["label"]],
+        title="Embeddings of all clips (t-SNE of h)",
+    )
+    print(f"\nLinear evaluation on {len(test_clips)} held-out clips of {len(classes)} classes, accuracy in %:\n")
     print(format_table({name: results}))
     plot_accuracy_bars({name: results}, output_dir / "comparison.png")
     (output_dir / "results.json").write_text(json.dumps(results, indent=2))

@@ -12,8 +12,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from run_scripts.evaluation.embedders import Embedder, embed_clips
-
 
 NEIGHBOURS = 5
 
@@ -49,29 +47,6 @@ def knn_evaluation(
     neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train_vectors)), metric="cosine")
     classifier = make_pipeline(StandardScaler(), neighbours).fit(train_vectors, list(train_labels))
     return 100 * classifier.score(test_vectors, list(test_labels))
-
-
-def evaluate_task(train: Dataset, test: Dataset, embedders: dict[str, Embedder], name: str) -> dict[str, float]:
-    """
-    Evaluates embedders on one task by logistic regression.
-
-    Args:
-        train, test (`Dataset`):
-            Clips with a column of audio and the column `label`.
-        embedders (`dict[str, Embedder]`):
-            The embedders by name.
-        name (`str`):
-            The name of the task, for progress bars.
-
-    Returns:
-        `dict[str, float]`: The test accuracy of each embedder in %.
-    """
-    train_vectors, _ = embed_clips(embedders, train, name)
-    test_vectors, _ = embed_clips(embedders, test, name)
-    return {
-        method: linear_evaluation(train_vectors[method], train["label"], test_vectors[method], test["label"])
-        for method in embedders
-    }
 
 
 def split_folds(clips: Dataset, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:

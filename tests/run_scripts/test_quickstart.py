@@ -16,7 +16,7 @@ def test_labelled_folders_are_compared(tones: Path, tmp_path: Path, capsys: pyte
     results = quickstart.main(["--data", str(tones), "--output_dir", str(tmp_path), "--max_steps", "3"])
     assert list(results) == ["log-mel statistics", "compact, random", "COLA, frozen"]
     assert json.loads((tmp_path / "results.json").read_text()) == results
-    for plot in ("training_curves", "comparison"):
+    for plot in ("training_curves", "comparison", "clip_map"):
         assert (tmp_path / f"{plot}.png").stat().st_size > 5000
     printed = capsys.readouterr().out
     assert "| task | log-mel statistics | compact, random | COLA, frozen |" in printed
