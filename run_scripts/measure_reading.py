@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor, SegmentPairs, collate_segment_pairs, load_audio_dataset
+from run_scripts.common.command_line import run_job
 from run_scripts.preparation.arguments import SUFFIXES, PreparationArguments, SourceArguments
 from run_scripts.preparation.prepare import prepare
 
@@ -98,4 +99,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

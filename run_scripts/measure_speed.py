@@ -18,6 +18,7 @@ import torch
 from transformers import HfArgumentParser
 
 from modeling_cola import COLAConfig, COLAForPreTraining
+from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
 
 
@@ -87,4 +88,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
+from run_scripts.common.command_line import run_job
 from run_scripts.preparation.arguments import PreparationArguments, SourceArguments
 from run_scripts.preparation.prepare import prepare
 
@@ -28,4 +29,4 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

@@ -18,6 +18,7 @@ from datasets import Dataset, DatasetDict
 from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor, load_audio_dataset
+from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
 from run_scripts.common.plots import plot_accuracy_bars, plot_embedding_map
 from run_scripts.common.synthetic_audio import write_corpus
@@ -164,4 +165,4 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

@@ -26,6 +26,7 @@ continues where it stopped; after a change, it evaluates only what the change af
 
 from transformers import HfArgumentParser
 
+from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
 from run_scripts.evaluation.benchmark import BenchmarkArguments, evaluate
 from run_scripts.evaluation.results import Tables
@@ -39,4 +40,4 @@ def main(argv: list[str] | None = None) -> Tables:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

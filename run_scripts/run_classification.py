@@ -30,6 +30,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
+from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
 from run_scripts.evaluation.classification import train_classifier
 from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
@@ -47,4 +48,4 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

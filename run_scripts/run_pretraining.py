@@ -20,6 +20,7 @@ from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAForPreTraining, COLAPreTrainedModel
+from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
@@ -227,4 +228,4 @@ def main(argv: list[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)
