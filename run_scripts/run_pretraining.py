@@ -9,11 +9,11 @@ paper's. A run that was stopped resumes with the same command and `--resume_from
 """
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import set_seed
 from datasets import DatasetDict, IterableDatasetDict
 from transformers import HfArgumentParser
@@ -22,6 +22,7 @@ from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAForPreTraining, COLAPreTrainedModel
 from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
+from run_scripts.common.output_lock import locked
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
 from run_scripts.pretraining.data import build_loader, load_data, read_held_out_pairs
@@ -45,7 +46,7 @@ from run_scripts.pretraining.trainer import PretrainingTrainer
 from run_scripts.pretraining.validation import LinearProbe
 
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 # What a resumed run may change, since it changes nothing that is learnt.
 FREE_ARGUMENTS = {
@@ -125,6 +126,8 @@ def train(
     """
     output_dir = Path(args.output_dir)
     accelerator = Accelerator(log_with=args.report_to, project_dir=output_dir)
+    if not accelerator.is_main_process:
+        logging.getLogger("run_scripts").setLevel(logging.ERROR)  # what the main process says is enough
     set_seed(args.seed)
     model, extractor = build_model(args, model_settings)
     training = override(RECIPES[args.recipe].training, training_settings or TrainingSettings())
@@ -132,16 +135,16 @@ def train(
     make_output_dir(output_dir, model, args.save_total_limit)
     repo_id = create_hub_repository(args) if args.push_to_hub and accelerator.is_main_process else None
 
-    fixed = fix_arguments(settings, accelerator.num_processes)
-    checkpoint = choose_checkpoint(args.resume_from_checkpoint, output_dir)
-    progress = load_progress(checkpoint, fixed, accelerator.process_index) if checkpoint else Progress()
-    trainer = build_trainer(accelerator, model, extractor, training, args, data_args, dataset, progress, fixed)
-    start_trackers(accelerator, args.report_to, settings)
-    trainer.train(checkpoint)
-
-    if accelerator.is_main_process:
-        finish(trainer, settings, repo_id)
-    accelerator.wait_for_everyone()
+    with locked(output_dir) if accelerator.is_main_process else nullcontext():
+        fixed = fix_arguments(settings, accelerator.num_processes)
+        checkpoint = choose_checkpoint(args.resume_from_checkpoint, output_dir)
+        progress = load_progress(checkpoint, fixed, accelerator.process_index) if checkpoint else Progress()
+        trainer = build_trainer(accelerator, model, extractor, training, args, data_args, dataset, progress, fixed)
+        start_trackers(accelerator, args.report_to, settings)
+        trainer.train(checkpoint)
+        if accelerator.is_main_process:
+            finish(trainer, settings, repo_id)
+        accelerator.wait_for_everyone()
     accelerator.end_training()
     return output_dir
 
@@ -159,6 +162,8 @@ def build_trainer(
 ) -> PretrainingTrainer:
     """Loads the data and builds the trainer on it; the arguments are those of [`train`] and `PretrainingTrainer`."""
     num_candidates = args.per_device_train_batch_size * accelerator.num_processes
+    if num_candidates == 1 and args.objective in ("contrastive", "triplet"):
+        raise ValueError("--per_device_train_batch_size 1 leaves an anchor without negatives: use at least 2.")
     data = load_data(data_args, dataset, num_candidates, args.seed)
     rate = extractor.sampling_rate
     num_samples = extractor.num_samples(model.config.window_size * model.num_windows)

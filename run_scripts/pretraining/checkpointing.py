@@ -1,6 +1,7 @@
 """Checkpoints that survive a kill, with all that a run needs to resume exactly where it stopped."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,14 +15,13 @@ from typing import Any
 import safetensors.torch
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 
 from feature_extraction import Position, ReaderState
 
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 BEST_WEIGHTS = "best_model.safetensors"

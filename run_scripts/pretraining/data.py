@@ -24,6 +24,10 @@ from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.validation import HeldOutPairs
 
 
+# Rows of a stream that are counted together.
+READ_AT_ONCE = 32
+
+
 @dataclass
 class PretrainingData:
     """
@@ -113,16 +117,7 @@ def hold_out(
         `ValueError`: if there are too few recordings.
     """
     if isinstance(dataset, IterableDataset):
-        rows, by_shard = [], {}
-        for shard in range(dataset.num_shards):
-            if len(rows) == num_clips:
-                break
-            rows_of_shard = list(dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)))
-            by_shard[shard] = len(rows_of_shard)
-            rows += rows_of_shard
-        if len(rows) < num_clips:
-            raise ValueError(f"The stream has {len(rows)} clips: lower --validation_clips, which is {num_clips}.")
-        return dataset, rows, by_shard
+        return dataset, *_hold_out_of_stream(dataset, num_clips, batch_size)
     num_clips = min(num_clips, len(dataset) // 10)
     if len(dataset) - num_clips < batch_size:
         raise ValueError(
@@ -131,6 +126,40 @@ def hold_out(
         )
     order = np.random.default_rng(seed).permutation(len(dataset))
     return dataset.select(np.sort(order[num_clips:])), list(dataset.select(np.sort(order[:num_clips]))), {}
+
+
+def _hold_out_of_stream(
+    dataset: IterableDataset, num_clips: int, batch_size: int
+) -> tuple[list[dict[str, Any]], dict[int, int]]:
+    """Holds out the first clips of a stream, at most a tenth of them: so many have to be counted, not all of them."""
+    num_known = _count_clips(dataset, 10 * num_clips)
+    num_clips = min(num_clips, num_known // 10)
+    if num_known - num_clips < batch_size:
+        raise ValueError(
+            f"The stream has {num_known} clips, of which {num_clips} are held out: that is less than a batch of "
+            f"{batch_size}. Lower --per_device_train_batch_size or add clips."
+        )
+    rows, by_shard = [], {}
+    for shard in range(dataset.num_shards):
+        if len(rows) == num_clips:
+            break
+        rows_of_shard = list(dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)))
+        by_shard[shard] = len(rows_of_shard)
+        rows += rows_of_shard
+    return rows, by_shard
+
+
+def _count_clips(dataset: IterableDataset, enough: int) -> int:
+    """The number of clips in a stream, or `enough` if there are at least so many."""
+    splits, split = dataset.info.splits or {}, str(dataset.split)
+    if split in splits and splits[split].num_examples:
+        return min(splits[split].num_examples, enough)
+    count = 0
+    for batch in dataset.with_format("arrow").iter(READ_AT_ONCE):
+        count += len(batch)
+        if count >= enough:
+            return enough
+    return count
 
 
 def read_held_out_pairs(
@@ -166,7 +195,9 @@ def read_held_out_pairs(
         except (AudioDecodingError, FileNotFoundError):
             continue
         if data.class_names:
-            labels.append(data.class_names[row["label"]])
+            # -1 is how `datasets` marks rows without a label.
+            is_labelled = row["label"] is not None and row["label"] >= 0
+            labels.append(data.class_names[row["label"]] if is_labelled else "no label")
     if not drawn:
         return HeldOutPairs(dict.fromkeys(("input_values", "positive_values", "gaps"), torch.empty(0)))
     anchors, positives = (

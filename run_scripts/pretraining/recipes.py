@@ -119,6 +119,11 @@ class TrainingSettings:
         default=None, metadata={"help": "SpecAugment on the positive: greatest number of masked frames."}
     )
 
+    def __post_init__(self) -> None:
+        for name, value in given(self).items():
+            if isinstance(value, (int, float)) and not value >= 0:  # which NaN is not, either
+                raise ValueError(f"--{name} must be at least 0, got {value}.")
+
     def max_distance_samples(self, sampling_rate: int) -> int | None:
         """The greatest distance in samples, or `None` where there is no limit."""
         return None if math.isinf(self.max_distance) else round(self.max_distance * sampling_rate)

@@ -1,6 +1,7 @@
 """What a run leaves behind: the model, its card, its plots, and a copy of them on the Hub."""
 
 import json
+import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.recipes import CONTRASTIVE_SETTINGS, ModelSettings, TrainingSettings
 from run_scripts.pretraining.validation import HeldOutPairs, evaluating
 
+
+logger = logging.getLogger(__name__)
 
 CARD_TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # What is pushed: neither checkpoints nor lists of files on this machine.
@@ -112,6 +115,10 @@ def draw_plots(
         chance = {"loss": np.log(num_candidates), "accuracy": 1 / num_candidates}
     plot_training_curves(progress.history, output_dir / "training_curves.png", chance)
     if len(held_out) < MIN_RECORDINGS_TO_PLOT:
+        logger.info(
+            f"There are {len(held_out)} held-out recordings, too few for a similarity matrix and a map: at least "
+            f"{MIN_RECORDINGS_TO_PLOT} are needed."
+        )
         return
     with evaluating(model):
         inputs = {name: values.to(model.device) for name, values in held_out.take(64).items()}

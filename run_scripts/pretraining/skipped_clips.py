@@ -21,17 +21,28 @@ class SkippedClips:
 
     def __init__(self, path: Path):
         self.path = path
-        lines = path.read_text().splitlines() if path.is_file() else []
+        lines = path.read_text(errors="surrogateescape").splitlines() if path.is_file() else []
         self.listed = {tuple(line.split("\t")[:2]) for line in lines}
 
     def add(self, notes: list[ClipNote]) -> None:
+        """
+        Adds clips to the list.
+
+        Raises:
+            `OSError`: if it cannot be written.
+        """
         new = {(kind, name): reason for kind, name, reason in notes if (kind, name) not in self.listed}
         if new:
             self.listed |= set(new)
-            with open(self.path, "a") as file:
-                file.writelines(
-                    f"{kind}\t{name}\t{' '.join(reason.split())}\n" for (kind, name), reason in new.items()
-                )
+            lines = [f"{kind}\t{name}\t{' '.join(reason.split())}\n" for (kind, name), reason in new.items()]
+            try:
+                with open(self.path, "a", errors="surrogateescape") as file:  # names that are not UTF-8
+                    file.writelines(lines)
+            except OSError as error:
+                raise OSError(
+                    f"Could not write {self.path}: {error.strerror}. Earlier checkpoints are whole: if the disk is "
+                    "full, make room and resume with --resume_from_checkpoint."
+                ) from error
 
 
 def check_bad_fraction(num_clips: int, num_bad: int, max_bad_fraction: float, output_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """The training loop of pre-training."""
 
+import logging
 import signal
 import time
 from collections.abc import Iterator
@@ -8,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 from torch.utils.data import DataLoader
@@ -33,7 +33,7 @@ from run_scripts.pretraining.skipped_clips import SkippedClips, check_bad_fracti
 from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, validate, warn_if_degenerate
 
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 # Steps after which several processes ask each other whether one of them was told to stop.
 AGREE_STEPS = 5

@@ -1,11 +1,11 @@
 """What the objective and a linear probe make of held-out recordings during training."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from accelerate.logging import get_logger
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAModel, COLAPreTrainedModel
@@ -14,7 +14,7 @@ from run_scripts.evaluation.labels import load_labelled
 from run_scripts.evaluation.probes import linear_evaluation
 
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass

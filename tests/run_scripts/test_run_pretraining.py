@@ -1,7 +1,10 @@
 """The pre-training job, end to end on small audio."""
 
 import json
+import os
+import pickle
 import shutil
+import zlib
 from pathlib import Path
 
 import matplotlib.image
@@ -9,12 +12,14 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from datasets import Audio, Dataset
+from datasets import Audio, ClassLabel, Dataset
 from transformers import AutoFeatureExtractor, AutoModel
 
+from feature_extraction import ClipNote
 from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
+from run_scripts.common.output_lock import locked
 from run_scripts.pretraining import skipped_clips
 from run_scripts.pretraining.checkpointing import find_checkpoints
 from run_scripts.pretraining.objectives import OBJECTIVES
@@ -158,13 +163,74 @@ def test_reads_parquet_in_the_schema_of_audioset(tones: Path, tmp_path: Path, st
     assert "validation_loss" in history(tmp_path / "out")[2]
 
 
-def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path: Path):
-    files = sorted(str(path) for path in tones.rglob("*.wav"))[:8]
-    data = Dataset.from_dict({"audio": files}).cast_column("audio", Audio(decode=False))
-    data.to_parquet(tmp_path / "train.parquet")
-    arguments = pretraining_arguments(tmp_path / "train.parquet", tmp_path / "out", "--streaming")
-    with pytest.raises(ValueError, match="The stream has 8 clips: lower --validation_clips, which is 256"):
-        run_pretraining.main(arguments)
+def test_a_tenth_of_a_stream_is_held_out_at_most(tones: Path, tmp_path: Path):
+    files = sorted(str(path) for path in tones.rglob("*.wav"))
+
+    def write(count: int) -> str:
+        data = Dataset.from_dict({"audio": files[:count]}).cast_column("audio", Audio(decode=False))
+        data.to_parquet(tmp_path / f"{count}" / "train.parquet")
+        return tmp_path / f"{count}"
+
+    run_pretraining.main(pretraining_arguments(write(48), tmp_path / "out", "--streaming", "--max_steps", "6"))
+    state = json.loads((tmp_path / "out" / "checkpoint-6" / "progress_0.json").read_text())
+    (_, (epoch, _, _), num_given) = state["readers"]["0"]
+    assert (epoch, num_given) == (1, 4)  # after 48 pairs, of which the first epoch has 44
+    with pytest.raises(ValueError, match="The stream has 6 clips, of which 0 are held out: that is less than a batch"):
+        run_pretraining.main(pretraining_arguments(write(6), tmp_path / "other", "--streaming"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_clips_without_a_label_are_clips(tones: Path, tmp_path: Path, streaming: bool):
+    files = sorted(str(path) for path in tones.rglob("*.wav"))
+    labels = [[0, 1, -1, None][i % 4] for i in range(len(files))]
+    data = Dataset.from_dict({"audio": files, "label": labels}).cast_column("audio", Audio(decode=False))
+    data.cast_column("label", ClassLabel(names=["a", "b"])).to_parquet(tmp_path / "data.parquet")
+    more = ("--validation_clips", "4", *(("--streaming",) if streaming else ()))
+    run_pretraining.main(pretraining_arguments(tmp_path / "data.parquet", tmp_path / "out", *more))
+
+
+def test_nothing_of_a_checkpoint_is_unpickled(tones: Path, tmp_path: Path):
+    """A file in a folder that somebody else made must not run code."""
+    run_pretraining.main(pretraining_arguments(tones, tmp_path / "out"))
+    checkpoint = tmp_path / "out" / "checkpoint-2"
+    shutil.rmtree(tmp_path / "out" / "checkpoint-4")
+
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    names = {path.name for path in checkpoint.iterdir()}
+    assert not {name for name in names if name.startswith("custom_checkpoint")}
+    pickles = [name for name in names if name.endswith((".pkl", ".bin", ".pt"))]
+    for name in [*pickles, "custom_checkpoint_0.pkl"]:
+        original = (checkpoint / name).read_bytes() if name in names else None
+        (checkpoint / name).write_bytes(pickle.dumps(Evil()))
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        content = (checkpoint / name).read_bytes()
+        manifest["files"][name] = [len(content), zlib.crc32(content)]
+        (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+        try:
+            run_pretraining.main(pretraining_arguments(tones, tmp_path / "out", "--resume_from_checkpoint"))
+        except Exception:
+            pass  # refused is as good as ignored
+        assert not (tmp_path / "ran").exists(), name
+        if original is not None:
+            (checkpoint / name).write_bytes(original)
+            manifest["files"][name] = [len(original), zlib.crc32(original)]
+            (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+        for later in (tmp_path / "out").glob("checkpoint-4"):
+            shutil.rmtree(later)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path):
+    with locked(tmp_path), pytest.raises(ValueError, match=f"Another run writes to .*, process {os.getpid()} on"):
+        run_pretraining.main(pretraining_arguments(tones, tmp_path))
+
+
+def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
+    skipped = skipped_clips.SkippedClips(Path("/dev/full"))
+    with pytest.raises(OSError, match="Could not write /dev/full: No space left on device.*--resume_from_checkpoint"):
+        skipped.add([ClipNote("empty", "a.wav", "It has 0 bytes.")])
 
 
 @pytest.mark.parametrize(
@@ -178,6 +244,9 @@ def test_a_stream_smaller_than_what_is_held_out_is_told_of(tones: Path, tmp_path
             "--temperature, --decorrelation_weight: only --objective contrastive has this",
         ),
         (("--max_steps", "0"), "--max_steps must be at least 1"),
+        (("--validation_clips", "-10"), "--validation_clips must be at least 0"),
+        (("--learning_rate", "nan"), "--learning_rate must be at least 0, got nan"),
+        (("--per_device_train_batch_size", "1"), "--per_device_train_batch_size 1 leaves an anchor without negatives"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
         (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
         (("--audio_column", "sound"), "no column 'sound'"),

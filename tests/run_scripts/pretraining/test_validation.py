@@ -55,7 +55,7 @@ def test_at_most_a_tenth_is_held_out(num_clips: int):
     training, rows, by_shard = hold_out(dataset, num_clips, batch_size=8, seed=1)
     held_out = [row["number"] for row in rows]
     assert len(held_out) == min(num_clips, 10) and by_shard == {}
-    assert sorted(held_out + training["number"]) == list(range(100))
+    assert sorted([*held_out, *training["number"]]) == list(range(100))
 
 
 @pytest.mark.parametrize(
