@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_helpers import batch_for, build, classes, encoders, loss_of
+from model_helpers import batch_for, build, classes, encoders, loss_of, tiny_config
 from modeling_cola import COLAForPreTraining
 
 
@@ -69,3 +69,14 @@ def test_gradient_checkpointing_saves_activations(cls, encoder):
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
     assert saved() == plain
+
+
+@pytest.mark.parametrize("encoder", ["dla34", "vgg11"])
+@classes
+def test_encoder_without_gradient_checkpointing_is_an_error_that_names_it(cls, encoder):
+    with torch.device("meta"):
+        model = cls(tiny_config(encoder))
+    with pytest.raises(ValueError, match=f"{encoder}.*gradient checkpointing"):
+        model.gradient_checkpointing_enable()
+    assert not model.is_gradient_checkpointing
+    model.gradient_checkpointing_disable()  # is no error
