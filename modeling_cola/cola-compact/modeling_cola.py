@@ -197,7 +197,7 @@ class COLAEncoder(nn.Module):
         self.pooling = COLAPooling(config, channels, bands)
         self.num_features = self.pooling.num_features
         self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
-        self.gradient_checkpointing = False  # for `is_gradient_checkpointing`
+        self.gradient_checkpointing = False
 
     @torch.no_grad()
     def _prune_backbone(self, config: COLAConfig) -> tuple[int, int]:
@@ -236,6 +236,8 @@ class COLAEncoder(nn.Module):
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         # Silence is zero from here on, so the zeros that convolutions pad with are silence too.
         x = (windows - self.silence).unsqueeze(1)
+        if self.gradient_checkpointing and self.training:
+            x.requires_grad_()  # with `use_reentrant=True` nothing else gives the first block a gradient
         if output_hidden_states:
             features, hidden_states = self.backbone.forward_intermediates(x)
         else:

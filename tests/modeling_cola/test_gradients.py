@@ -35,13 +35,14 @@ def test_hidden_states_get_gradients(cls, encoder, training):
 
 @encoders
 @classes
-def test_gradient_checkpointing_changes_no_gradient(cls, encoder):
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(cls, encoder, use_reentrant):
     results = []
     for enable in (False, True):
         torch.manual_seed(0)
         model = build(cls, encoder, pooling_dropout=0.0).train()
         if enable:
-            model.gradient_checkpointing_enable()
+            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
         loss = loss_of(model, model(**batch_for(cls, 4)))
         loss.backward()
         results.append((loss, {name: p.grad for name, p in model.named_parameters()}))
