@@ -7,6 +7,7 @@ Saeed, Grangier and Zeghidour 2020, *Contrastive Learning of General-Purpose Aud
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import timm
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
@@ -76,10 +78,22 @@ class COLAForPreTrainingOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
+class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
+    """3x3 convolution, BatchNorm, ReLU and 2x2 max pooling: `[N, C, T, F]` -> `[N, D, T // 2, F // 2]`."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+
+
 class COLACompactEncoder(nn.Module):
     """
-    A small network that learns in minutes on a laptop: three blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max
-    pooling. (The shape is that of BYOL-A's, Niizumi et al. 2021, arXiv 2103.06695.)
+    A small network of three [`COLACompactBlock`]s that learns in minutes on a laptop. (The shape is that of BYOL-A's,
+    Niizumi et al. 2021, arXiv 2103.06695.)
 
     The methods have the names and outputs of timm's convolutional networks.
     """
@@ -87,29 +101,14 @@ class COLACompactEncoder(nn.Module):
     def __init__(self, config: COLAConfig):
         super().__init__()
         channels = config.compact_channels
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            )
-            for in_channels in (1, channels, channels)
-        )
+        self.blocks = nn.ModuleList(COLACompactBlock(in_channels, channels) for in_channels in (1, channels, channels))
         self.num_features = channels
-        self.grad_checkpointing = False
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.grad_checkpointing = enable
 
     def forward_intermediates(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """`[N, 1, frames, bands]` -> `[N, channels, frames // 8, bands // 8]`, and the map after each block."""
         intermediates = []
         for block in self.blocks:
-            if self.grad_checkpointing and self.training:
-                x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = block(x)
             intermediates.append(x)
         return x, intermediates
 
@@ -198,7 +197,7 @@ class COLAEncoder(nn.Module):
         self.pooling = COLAPooling(config, channels, bands)
         self.num_features = self.pooling.num_features
         self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
-        self._gradient_checkpointing = False
+        self.gradient_checkpointing = False
 
     @torch.no_grad()
     def _prune_backbone(self, config: COLAConfig) -> tuple[int, int]:
@@ -232,21 +231,13 @@ class COLAEncoder(nn.Module):
         self._keys_to_ignore_on_load_unexpected = [rf"encoder\.backbone\.{name}\." for name in unused]
         return channels, shape[-1]
 
-    @property
-    def gradient_checkpointing(self) -> bool:
-        return self._gradient_checkpointing
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, enable: bool) -> None:
-        # `gradient_checkpointing_enable` sets this attribute; the backbones know best where to cut themselves.
-        self._gradient_checkpointing = enable
-        self.backbone.set_grad_checkpointing(enable)
-
     def forward(
         self, windows: torch.Tensor, output_hidden_states: bool = False
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         # Silence is zero from here on, so the zeros that convolutions pad with are silence too.
         x = (windows - self.silence).unsqueeze(1)
+        if self.gradient_checkpointing and self.training:
+            x.requires_grad_()  # with `use_reentrant=True` nothing else gives the first block a gradient
         if output_hidden_states:
             features, hidden_states = self.backbone.forward_intermediates(x)
         else:
@@ -264,6 +255,24 @@ class COLAPreTrainedModel(PreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^similarity\.", r"^classifier\."]
     # The losses are means already: the Trainer must not rescale them under gradient accumulation.
     accepts_loss_kwargs = False
+
+    def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
+        """
+        Switches gradient checkpointing on or off; called by the library. timm's networks know best where to cut
+        themselves, and ignore the arguments.
+
+        Raises:
+            `ValueError`: if timm's implementation of the encoder does not support it.
+        """
+        if self.config.encoder != "compact":
+            try:
+                self.base_model.encoder.backbone.set_grad_checkpointing(enable)
+            except AssertionError as error:
+                raise ValueError(
+                    f"The encoder {self.config.encoder!r} does not support gradient checkpointing in timm. Train it "
+                    "without, or choose another encoder."
+                ) from error
+        super()._set_gradient_checkpointing(enable, **kwargs)
 
 
 class COLAModel(COLAPreTrainedModel):
@@ -649,19 +658,9 @@ class COLAForAudioClassification(COLAPreTrainedModel):
 
         loss = None
         if labels is not None:
-            if self.config.problem_type is None:
-                if self.num_labels == 1:
-                    self.config.problem_type = "regression"
-                elif labels.is_floating_point():
-                    self.config.problem_type = "multi_label_classification"
-                else:
-                    self.config.problem_type = "single_label_classification"
-            if self.config.problem_type == "regression":
-                loss = F.mse_loss(logits, labels.view_as(logits).to(logits.dtype))
-            elif self.config.problem_type == "single_label_classification":
-                loss = F.cross_entropy(logits.float(), labels.view(-1))
-            else:
-                loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+            if labels.numel() == logits.numel() and self.config.problem_type != "single_label_classification":
+                labels = labels.view_as(logits).float()  # one target per logit: these losses take no integers
+            loss = self.loss_function(labels, logits.float(), self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
