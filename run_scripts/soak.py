@@ -134,7 +134,7 @@ def run_both(args: SoakArguments) -> tuple[int, list[int]]:
             killed.send_signal(signal.SIGKILL)
             killed.wait()
             kills += 1
-            logger.info(f"Killed for the {kills}. time.")
+            logger.info(f"Kill {kills}.")
             killed = start_run("killed", args)
             kill_at = time.monotonic() + rng.uniform(0.5, 1.5) * args.kill_every
     return kills, memory

@@ -1,7 +1,8 @@
 """
 Runs Transformers' own common tests on COLA.
 
-The installed package does not have these tests. The source distribution of each version does; pip fetches it.
+The installed package does not have these tests. The source distribution of each version does, so it is fetched through
+pip.
 """
 
 import os
