@@ -153,9 +153,11 @@ class COLAConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
         for name in ("temperature", "bilinear_init_std"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:  # which NaN is not, either
                 raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
-        if self.decorrelation_weight < 0:
+        if not math.isfinite(self.padding_value):
+            raise ValueError(f"`padding_value` must be finite, got {self.padding_value}.")
+        if not 0 <= self.decorrelation_weight < math.inf:
             raise ValueError(f"`decorrelation_weight` must be at least 0, got {self.decorrelation_weight}.")
         if self.encoder == "compact" and self.encoder_stride not in (None, 8):
             raise ValueError(f"`encoder_stride` must be 8 or None for the compact encoder, got {self.encoder_stride}.")

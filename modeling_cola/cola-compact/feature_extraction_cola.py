@@ -84,6 +84,14 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(
                 f"padding_side is {self.padding_side!r}, but clips are padded on the right: leave it out."
             )
+        sizes = {"feature_size": feature_size, "sampling_rate": sampling_rate, "win_length": win_length}
+        for name, value in (sizes | {"hop_length": hop_length, "min_frames": min_frames}).items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if win_length > n_fft:
+            raise ValueError(f"`win_length` is {win_length}, but a frame must fit into `n_fft`, which is {n_fft}.")
+        if not math.isfinite(padding_value):
+            raise ValueError(f"`padding_value` must be finite, got {padding_value}.")
         self.win_length = win_length
         self.hop_length = hop_length
         self.n_fft = n_fft
@@ -196,14 +204,16 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             `attention_mask` of shape `(batch_size, num_frames)`, which is 1 for valid frames.
 
         Raises:
-            `ValueError`: if the sampling rate is not the extractor's, if `truncation` lacks `max_length`, or if a
-                waveform is empty, not finite, or of a shape or type that is not accepted. The message says which
-                waveform it is and what to do.
+            `ValueError`: if the sampling rate is not the extractor's, if `truncation` lacks `max_length`, if that is
+                not positive, or if a waveform is empty, not finite, or of a shape or type that is not accepted. The
+                message says which waveform it is and what to do.
         """
         self._check_sampling_rate(sampling_rate)
         waveforms, lengths = self._batch(raw_speech, channel_axis, device)
         input_values, attention_mask = self.log_mel(waveforms, lengths)
 
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"`max_length` must be at least 1 frame, got {max_length}.")
         padding = self._get_padding_strategies(padding=padding, max_length=max_length)
         if truncation and max_length is None:
             raise ValueError("`truncation=True` needs `max_length`, in frames.")
@@ -275,6 +285,11 @@ def _split_batch(raw_speech: np.ndarray | torch.Tensor | list, channel_axis: int
                 f"An array of shape {tuple(raw_speech.shape)} looks like one waveform of {raw_speech.shape[1]} "
                 "channels: pass `channel_axis=1` to average them."
             )
+        if is_batch and channel_axis is None and raw_speech.shape[0] == 2:
+            logger.warning_once(
+                f"An array of shape {tuple(raw_speech.shape)} is taken to be a batch of two waveforms. If it is one "
+                "in stereo, pass `channel_axis=0` to average its channels."
+            )
     else:
         raise ValueError(
             f"Expected a waveform or a list of waveforms (numpy, torch or list), got {type(raw_speech).__name__}. "
@@ -294,7 +309,8 @@ def _mono(clip: np.ndarray | torch.Tensor | list, channel_axis: int | None, name
                 "`feature_extraction.load_audio`."
             ) from error
     if isinstance(clip, np.ndarray) and clip.dtype.kind in "fiu":
-        clip = torch.from_numpy(np.ascontiguousarray(clip))
+        native = clip.dtype.newbyteorder("=")  # WAV readers may return the byte order of the file
+        clip = torch.from_numpy(np.ascontiguousarray(clip, dtype=native))
     dtype = getattr(clip, "dtype", type(clip))
     if dtype == torch.uint8:
         clip = (clip.float() - 128) / 128

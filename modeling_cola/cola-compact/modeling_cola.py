@@ -7,6 +7,7 @@ Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper"
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import torch.distributed.nn.functional as distributed
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -314,7 +316,8 @@ class COLAModel(COLAPreTrainedModel):
 
     In evaluation mode the output for a recording depends neither on what it is batched with nor on how far it is
     padded. Windows are then encoded in chunks of `config.window_chunk_size`, so that memory stays bounded for
-    recordings of any length.
+    recordings of any length; with gradients enabled, the activations of the chunks are recomputed in the backward
+    pass.
 
     Args:
         config ([`COLAConfig`]):
@@ -382,13 +385,17 @@ class COLAModel(COLAPreTrainedModel):
                 `config.output_hidden_states`.
 
         Raises:
-            `ValueError`: If `input_values` is not of shape `(batch_size, num_frames, num_mel_bins)`.
+            `ValueError`: If `input_values` is not of shape `(batch_size, num_frames, num_mel_bins)`, or if padding is
+                not on the right.
         """
         if input_values.dim() != 3 or input_values.shape[-1] != self.config.num_mel_bins:
             raise ValueError(
                 f"`input_values` must be of shape [batch_size, num_frames, {self.config.num_mel_bins}], "
                 f"got {list(input_values.shape)}."
             )
+        if attention_mask is not None and not torch.compiler.is_compiling():
+            if (attention_mask.long().diff(dim=-1) > 0).any():
+                raise ValueError("`attention_mask` has padding before valid frames: pad recordings on the right.")
         if output_hidden_states is None:
             output_hidden_states = bool(self.config.output_hidden_states)
 
@@ -418,7 +425,12 @@ class COLAModel(COLAPreTrainedModel):
         # encoder's own tensors rather than concatenations, and the graph keeps all activations in memory anyway.
         whole = self.training or (output_hidden_states and torch.is_grad_enabled())
         chunks = [valid] if whole else valid.split(self.config.window_chunk_size)
-        encoded = [self.encoder(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
+        encode = self.encoder
+        if len(chunks) > 1 and torch.is_grad_enabled():
+            # Where `torch.no_grad()` was forgotten, the activations of an hour of audio would fill the memory. They
+            # are computed again if there is a backward pass.
+            encode = partial(checkpoint, self.encoder, use_reentrant=False, preserve_rng_state=False)
+        encoded = [encode(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
 
         vectors, stages = zip(*encoded)
         h = torch.cat(vectors)
