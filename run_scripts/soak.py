@@ -95,7 +95,7 @@ def start_run(name: str, args: SoakArguments) -> subprocess.Popen:
     command = [sys.executable, "-m", "run_scripts.run_pretraining", "--dataset_name", str(root / "data")]
     command += ["--output_dir", str(root / name), "--recipe", "best", "--per_device_train_batch_size", "32"]
     command += ["--max_steps", str(args.max_steps), "--dataloader_num_workers", "2", "--validation_clips", "32"]
-    command += ["--logging_steps", "10", "--eval_steps", "200", "--save_steps", "25", "--resume_from_checkpoint"]
+    command += ["--logging_steps", "10", "--eval_steps", "200", "--save_steps", "5", "--resume_from_checkpoint"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HOME": str(root / "cache")}
     with open(root / f"{name}.log", "a") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
