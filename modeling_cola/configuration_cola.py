@@ -65,9 +65,9 @@ class COLAConfig(PreTrainedConfig):
         window_hop (`int`, *optional*, defaults to 96):
             Number of frames from the start of one window to the start of the next. With 1, there is an embedding for
             every 10 ms.
-        window_chunk_size (`int`, *optional*, defaults to 256):
+        window_chunk_size (`int`, *optional*):
             Maximum number of windows that are encoded at once in evaluation mode. It bounds the memory that a long
-            recording takes.
+            recording takes. Defaults to 32 on a CPU, whose cache holds no more, and to 256 on other devices.
         projection_size (`int`, *optional*, defaults to 512):
             Dimension of z, the output of the projection head g.
         projection_hidden_size (`int`, *optional*):
@@ -117,7 +117,7 @@ class COLAConfig(PreTrainedConfig):
     padding_value: float | int = math.log(1e-5)
     window_size: int = 96
     window_hop: int = 96
-    window_chunk_size: int = 256
+    window_chunk_size: int | None = None
     projection_size: int = 512
     projection_hidden_size: int | None = None
     similarity: Literal["bilinear", "cosine"] = "bilinear"
@@ -143,10 +143,10 @@ class COLAConfig(PreTrainedConfig):
             `ValueError`: If a value is out of range.
         """
         sizes = ("hidden_size", "pooling_hidden_size", "compact_channels", "num_mel_bins", "projection_size")
-        for name in (*sizes, "window_size", "window_hop", "window_chunk_size"):
+        for name in (*sizes, "window_size", "window_hop"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("encoder_stride", "projection_hidden_size"):
+        for name in ("encoder_stride", "projection_hidden_size", "window_chunk_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("drop_path_rate", "pooling_dropout"):

@@ -424,7 +424,9 @@ class COLAModel(COLAPreTrainedModel):
         # In training, BatchNorm must see all windows at once. Hidden states that can get gradients must be the
         # encoder's own tensors rather than concatenations, and the graph keeps all activations in memory anyway.
         whole = self.training or (output_hidden_states and torch.is_grad_enabled())
-        chunks = [valid] if whole else valid.split(self.config.window_chunk_size)
+        # With gradients, small chunks would fragment the heap of a CPU.
+        is_small = windows.device.type == "cpu" and not torch.is_grad_enabled()
+        chunks = [valid] if whole else valid.split(self.config.window_chunk_size or (32 if is_small else 256))
         encode = self.encoder
         if len(chunks) > 1 and torch.is_grad_enabled():
             # Where `torch.no_grad()` was forgotten, the activations of an hour of audio would fill the memory. They
