@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import EvalPrediction, Trainer, default_data_collator, set_seed
+from transformers import Trainer, default_data_collator, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, PredictionOutput
 
@@ -22,10 +22,10 @@ from run_scripts.evaluation.classification_arguments import (
     DataArguments,
     ModelArguments,
 )
-from run_scripts.evaluation.classification_report import METRICS, describe_recipe, format_model_card, plot_metrics
+from run_scripts.evaluation.classification_report import METRICS, describe_recipe, plot_metrics
+from run_scripts.evaluation.classification_trainer import ClassificationTrainer, WholeClipCollator
 from run_scripts.evaluation.embedding_cache import CachedEncoder, embed_cached
 from run_scripts.evaluation.labels import LabelledClips, prepare_clips
-from run_scripts.evaluation.metrics import ClassificationMetrics, MultiLabelMetrics
 
 
 logger = logging.getLogger(__name__)
@@ -150,26 +150,6 @@ def decode_splits(extractor: COLAFeatureExtractor, clips: LabelledClips, window_
     return tuple(splits)
 
 
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Computes the metrics of single-label or multi-label predictions, depending on the shape of the labels."""
-    logits, labels = prediction.predictions, prediction.label_ids
-    if labels.ndim == 2:
-        return MultiLabelMetrics(keep_in_memory=True).compute(predictions=logits, references=labels.astype(int))
-    return ClassificationMetrics(keep_in_memory=True).compute(predictions=logits.argmax(-1), references=labels)
-
-
-class ClassificationTrainer(Trainer):
-    """The Trainer, except that `push_to_hub` writes the model card of this project in place of the Trainer's own."""
-
-    results: dict[str, Any] | None = None
-    recipe: dict[str, Any] | None = None
-
-    def create_model_card(self, **kwargs: Any) -> None:
-        if self.is_world_process_zero() and self.results is not None:
-            output_dir = Path(self.args.output_dir)
-            format_model_card(output_dir.name, self.results, self.recipe).save(output_dir / "README.md")
-
-
 def train_classifier(
     model_args: ModelArguments, data_args: DataArguments, args: ClassificationArguments
 ) -> dict[str, Any]:
@@ -204,18 +184,20 @@ def train_classifier(
     encoder = model.cola
     if model.encoder_frozen and model_args.embedding_cache != "off":
         train, validation, test = embed_splits(encoder, extractor, clips, args, model_args.embedding_cache)
-        model.cola, collator = CachedEncoder(), default_data_collator
+        model.cola = CachedEncoder()
+        collator = evaluation_collator = default_data_collator
         args.hub_strategy = HubStrategy.END  # Checkpoints have no encoder, so only the final model is pushed.
     else:
         train, validation, test = decode_splits(extractor, clips, model.config.window_size)
         collator = COLADataCollator(extractor)
+        evaluation_collator = WholeClipCollator(collator)
     trainer = ClassificationTrainer(
         model=model,
         args=args,
         train_dataset=train,
         eval_dataset=validation,
         data_collator=collator,
-        compute_metrics=compute_metrics,
+        evaluation_collator=evaluation_collator,
         processing_class=extractor,
     )
     prediction = train_and_predict(trainer, encoder, test, checkpoint)

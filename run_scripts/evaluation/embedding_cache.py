@@ -29,6 +29,7 @@ from transformers.utils import can_return_tuple
 
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
+from run_scripts.evaluation.batches import batch_by_samples
 
 
 logger = logging.getLogger(__name__)
@@ -183,10 +184,10 @@ def _embed(
 ) -> Iterator[np.ndarray]:
     """Yields the vectors `[num_vectors, hidden_size]` of each clip."""
     model.eval()
-    loader = DataLoader(clips, batch_size=CLIPS_AT_ONCE, collate_fn=list, num_workers=num_workers)
-    for rows in tqdm(loader, desc="Embedding clips", unit="batch", leave=False):
-        waveforms = [row["waveform"] for row in rows]
-        windows = [[waveform] if num_samples is None else cut_windows(waveform, num_samples) for waveform in waveforms]
+    loader = DataLoader(clips, batch_size=None, collate_fn=dict, num_workers=num_workers)
+    waveforms = (row["waveform"] for row in tqdm(loader, desc="Embedding clips", unit="clip", leave=False))
+    cut = (cut_windows(waveform, num_samples) if num_samples else [waveform] for waveform in waveforms)
+    for windows in batch_by_samples(cut, lambda clip_windows: sum(map(len, clip_windows)), CLIPS_AT_ONCE):
         batch = [window for clip_windows in windows for window in clip_windows]
         features = extractor(batch, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(model.device)
         vectors = model(**features).pooler_output.float().cpu().numpy()
