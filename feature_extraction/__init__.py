@@ -1,17 +1,25 @@
 """
 The input side of COLA: from encoded audio to the features that the model reads.
 
-- `audio` decodes audio, `segments` draws random segments of a recording;
-- `feature_extraction_cola` computes log-mel features of waveforms;
+- `audio` decodes audio that `audio_source` opens, `errors` says what can be wrong with it;
+- `segments` draws random segments of a recording, `feature_extraction_cola` computes log-mel features of waveforms;
 - `loading` loads data sets that have an audio column, `collator` decodes and batches labelled clips of them;
 - `clip_reader`, `pair_drawer` and `segment_stream` read such data sets as a stream of segment pairs, for pre-training.
 """
 
 from transformers import AutoFeatureExtractor
 
-from .audio import SILENCE, AudioDecodingError, AudioFile, SilentAudioError, load_audio, open_audio
+from .audio import SILENCE, AudioFile, load_audio, open_audio
 from .clip_reader import Position, ReaderState
 from .collator import ClipDecoder, COLADataCollator
+from .errors import (
+    BAD_CLIP_KINDS,
+    AudioDecodingError,
+    BadClipError,
+    CorruptShardError,
+    MissingAudioError,
+    SilentAudioError,
+)
 from .feature_extraction_cola import COLAFeatureExtractor
 from .loading import find_audio_column, load_audio_dataset, undecoded
 from .pair_drawer import ClipNote, SegmentPair
@@ -28,10 +36,14 @@ COLAFeatureExtractor.register_for_auto_class()
 __all__ = [
     "AudioDecodingError",
     "AudioFile",
+    "BAD_CLIP_KINDS",
+    "BadClipError",
     "COLADataCollator",
     "COLAFeatureExtractor",
     "ClipDecoder",
     "ClipNote",
+    "CorruptShardError",
+    "MissingAudioError",
     "Position",
     "ReaderState",
     "SILENCE",

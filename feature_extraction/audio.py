@@ -1,19 +1,17 @@
-"""Decoding of audio to a mono waveform: soundfile decodes, and torchaudio resamples."""
+"""Decoding of audio to a mono waveform: soundfile decodes, and soxr resamples."""
 
-import io
 import math
 import os
-import struct
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
-import fsspec
 import numpy as np
 import soundfile
-import torch
-import torchaudio
+import soxr
+
+from .audio_source import clip_errors, identify, open_decoder, open_file, samples_in_memory
+from .errors import AudioDecodingError
 
 
 # The endings of the files that soundfile decodes.
@@ -22,32 +20,12 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aiff", ".a
 # The smallest step of 16-bit audio. Audio that has no sample above it is silent.
 SILENCE = 2**-15
 
-# Encoders that write to a pipe leave the length out of the FLAC header. libsndfile then reports a length above this
-# one and cannot seek in the file.
-UNKNOWN_LENGTH = 2**62
+# How many samples per channel are decoded at once, 5.5 s at 48 kHz. Of a long recording there is never more in memory
+# than this and its mono waveform.
+BLOCK = 2**18
 
-
-class AudioDecodingError(ValueError):
-    """
-    Raised when audio cannot be decoded.
-
-    Args:
-        message (`str`):
-            Which audio it is and what is wrong with it.
-        kind (`str`, *optional*, defaults to `"damaged"`):
-            `"empty"` for audio without samples, `"damaged"` for anything else that soundfile cannot decode, including
-            files of other formats.
-    """
-
-    def __init__(self, message: str, kind: str = "damaged"):
-        super().__init__(message)
-        self.kind = kind
-
-
-class SilentAudioError(ValueError):
-    """Raised when audio has no sample above [`SILENCE`]."""
-
-    kind = "silent"
+# Audio below this sampling rate, in hertz, has a damaged header, and would become thousands of times as long.
+LOWEST_RATE = 100
 
 
 class AudioFile:
@@ -66,7 +44,7 @@ class AudioFile:
             What error messages call the recording.
 
     Raises:
-        [`AudioDecodingError`]: if the recording has no samples.
+        [`AudioDecodingError`]: if the recording has no samples, or no plausible sampling rate.
     """
 
     def __init__(self, samples: soundfile.SoundFile | np.ndarray, own_rate: int, sampling_rate: int, name: str):
@@ -77,6 +55,8 @@ class AudioFile:
         self.name = name
         if self._own_length == 0:
             raise AudioDecodingError(f"{name} holds no samples.", kind="empty")
+        if own_rate < LOWEST_RATE:
+            raise AudioDecodingError(f"{name} is damaged: its sampling rate is {own_rate} Hz.")
         self.num_samples = math.ceil(self._own_length * sampling_rate / own_rate)
 
     def read(self, start: int = 0, num_samples: int | None = None) -> np.ndarray:
@@ -94,47 +74,79 @@ class AudioFile:
             `np.ndarray` of shape `(num_samples,)`, of type float32.
 
         Raises:
-            [`AudioDecodingError`]: if the audio is damaged, or shorter than its header says.
+            [`BadClipError`]: if the audio is damaged, cannot be read, is shorter than its header says, or has samples
+                that are not finite.
         """
-        own_start = start * self._own_rate // self.sampling_rate
-        own_count = self._own_length - own_start
-        if num_samples is not None:
-            own_count = min(own_count, math.ceil(num_samples * self._own_rate / self.sampling_rate))
-        samples = self._read_own(own_start, own_count)
-        samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-        if self._own_rate != self.sampling_rate:
-            samples = _resampler(self._own_rate, self.sampling_rate)(torch.from_numpy(samples)).numpy()
-        return samples[:num_samples]
-
-    def _read_own(self, start: int, count: int) -> np.ndarray:
-        """Reads `count` samples of shape `(count, channels)` at the recording's own rate."""
-        if isinstance(self._samples, np.ndarray):
-            samples = self._samples[start : start + count]
-            return samples if samples.dtype == np.float32 else samples.astype(np.float32) * np.float32(2**-15)
-        is_mp3 = "MP3" in self._samples.format or "MPEG" in self._samples.subtype
-        # libsndfile's MP3 decoder prints errors when it seeks to a place between frames: decode MP3 from its start.
-        samples = self._decode(0, start + count)[start:] if is_mp3 else self._decode(start, count)
-        # The length of an MP3 is an estimate. The last page of an Ogg file may end some milliseconds before the length
-        # that its header gives.
-        is_short = len(samples) < count - self._own_rate // 10 and not is_mp3
-        if len(samples) == 0 or is_short:
-            raise AudioDecodingError(
-                f"{self.name} is truncated: its header says that it has {self._own_length} samples, but only "
-                f"{len(samples)} of the {count} samples from sample {start} on could be decoded."
-            )
+        count = self.num_samples - start if num_samples is None else min(num_samples, self.num_samples - start)
+        # Reading begins where a sample of the recording and one of the waveform coincide, so that the samples of a
+        # part are those of the whole. If the rates share no factor, this is once a second.
+        first = start - start % (self.sampling_rate // math.gcd(self._own_rate, self.sampling_rate))
+        own_first = first * self._own_rate // self.sampling_rate
+        own_count = math.ceil((start - first + count) * self._own_rate / self.sampling_rate)
+        own_count = min(own_count, self._own_length - own_first)
+        with clip_errors(self.name):
+            blocks = self._mono_blocks(own_first, own_count)
+            if self._own_rate != self.sampling_rate:
+                blocks = _resample(blocks, self._own_rate, self.sampling_rate)
+            samples = np.concatenate(list(blocks))[start - first :][:count]
+            if len(samples) == 0:
+                raise AudioDecodingError(f"{self.name} is truncated: nothing could be decoded from {start} on.")
         return samples
 
-    def _decode(self, start: int, count: int) -> np.ndarray:
-        try:
-            self._samples.seek(start)
-            return self._samples.read(count, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise AudioDecodingError(f"{self.name} is damaged: {error}") from error
+    def _mono_blocks(self, start: int, count: int) -> Iterator[np.ndarray]:
+        """Reads `count` samples at the recording's own rate, block after block, as mono float32."""
+        in_memory = isinstance(self._samples, np.ndarray)
+        for block in self._slice_blocks(start, count) if in_memory else self._decode_blocks(start, count):
+            if block.dtype == np.int16:
+                block = block.astype(np.float32) * np.float32(2**-15)
+            block = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+            if not np.isfinite(block).all():
+                raise AudioDecodingError(
+                    f"{self.name} has samples that are infinite or not a number.", kind="not finite"
+                )
+            yield block
+
+    def _slice_blocks(self, start: int, count: int) -> Iterator[np.ndarray]:
+        for first in range(start, start + count, BLOCK):
+            yield self._samples[first : min(first + BLOCK, start + count)]
+
+    def _decode_blocks(self, start: int, count: int) -> Iterator[np.ndarray]:
+        is_mp3 = "MP3" in self._samples.format or "MPEG" in self._samples.subtype
+        # libsndfile's MP3 decoder prints errors when it seeks to a place between frames: decode MP3 from its start,
+        # and drop what comes before the part.
+        self._samples.seek(0 if is_mp3 else start)
+        for _ in self._decode_from_here(start if is_mp3 else 0):
+            pass
+        num_read = 0
+        for block in self._decode_from_here(count):
+            num_read += len(block)
+            yield block
+        # The length of an MP3 is an estimate. The last page of an Ogg file may end some milliseconds before the length
+        # that its header gives.
+        is_short = num_read < count - self._own_rate // 10 and not is_mp3
+        if num_read == 0 or is_short:
+            raise AudioDecodingError(
+                f"{self.name} is truncated: its header says that it has {self._own_length} samples, but only "
+                f"{num_read} of the {count} samples from sample {start} on could be decoded."
+            )
+
+    def _decode_from_here(self, count: int) -> Iterator[np.ndarray]:
+        """Decodes the next `count` samples, or as many as there are."""
+        while count > 0:
+            block = self._samples.read(min(count, BLOCK), dtype="float32", always_2d=True)
+            if len(block) == 0:
+                return
+            count -= len(block)
+            yield block
 
 
-@lru_cache(maxsize=32)
-def _resampler(own_rate: int, sampling_rate: int) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(own_rate, sampling_rate)
+def _resample(blocks: Iterable[np.ndarray], own_rate: int, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Resamples a waveform block after block. The blocks together have at least as many samples as they should."""
+    resampler = soxr.ResampleStream(own_rate, sampling_rate, num_channels=1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
+    # soxr rounds the length to the nearest sample, so zeros are added for a last one.
+    yield resampler.resample_chunk(np.zeros(own_rate // sampling_rate + 1, np.float32), last=True)
 
 
 @contextmanager
@@ -152,107 +164,21 @@ def open_audio(
             Sampling rate at which the audio is read, in hertz.
 
     Raises:
-        [`AudioDecodingError`]: if the source is empty or not audio.
-        `FileNotFoundError`: if there is no file at the path.
+        [`BadClipError`]: if the audio cannot be used. It is an [`AudioDecodingError`] if the source is empty, not
+            audio or cannot be read, and a [`MissingAudioError`], which is a `FileNotFoundError` too, if there is no
+            file at the path.
         `TypeError`: if the source is of another type.
     """
-    name, content = _identify(source)
-    in_memory = _samples_in_memory(content)
-    if in_memory is not None:
-        samples, own_rate = in_memory
-        yield AudioFile(samples, own_rate, sampling_rate, name)
-    else:
-        with _open_file(content) as file, _open_decoder(file, name) as decoder:
-            yield AudioFile(decoder, decoder.samplerate, sampling_rate, name)
-
-
-def _identify(source: Any) -> tuple[str, Any]:
-    """
-    Finds out what a source is.
-
-    Returns:
-        What error messages call the source, and what is to be opened: a dictionary with an `array`, a decoder of
-        torchcodec, a path, bytes, or a file object.
-    """
-    # An `AudioDecoder` of `datasets` keeps the file of which it was made, so that not all of it need be decoded.
-    if isinstance(getattr(source, "_hf_encoded", None), dict):
-        source = source._hf_encoded
-    if isinstance(source, dict) and "array" in source:
-        return "the array", source
-    if hasattr(source, "get_all_samples"):
-        return "the decoded audio", source
-
-    name = None
-    if isinstance(source, dict):
-        name = source.get("path")
-        source = name if source.get("bytes") is None else source["bytes"]
-    if source is None:
-        raise AudioDecodingError("There is no audio: the source has neither bytes nor a path.", kind="empty")
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        return path, path
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return name or "the audio", source
-    if hasattr(source, "read"):
-        return name or getattr(source, "name", None) or "the audio", source
-    raise TypeError(f"Audio must be a path, bytes, a file object or a dictionary, not {type(source).__name__}.")
-
-
-def _samples_in_memory(content: Any) -> tuple[np.ndarray, int] | None:
-    """
-    Returns the samples of shape `(num_samples, channels)` and their sampling rate, if soundfile is not needed for
-    them, or `None`.
-    """
-    if isinstance(content, dict):
-        array = np.asarray(content["array"])
-        scale = -float(np.iinfo(array.dtype).min) if array.dtype.kind == "i" else 1.0
-        return np.atleast_2d(array.astype(np.float32) / scale).T, content["sampling_rate"]
-    if isinstance(content, (bytes, bytearray, memoryview)):
-        return _plain_pcm(content)
-    if hasattr(content, "get_all_samples"):
-        decoded = content.get_all_samples()
-        return decoded.data.numpy().T, decoded.sample_rate
-    return None
-
-
-def _plain_pcm(data: bytes | bytearray | memoryview) -> tuple[np.ndarray, int] | None:
-    """
-    Returns the samples of a 16-bit WAV file, which are not copied, and their sampling rate.
-
-    This is only for files that have the plainest header, of 44 bytes, and the length which that gives. For anything
-    else it returns `None`, and soundfile must decode it.
-    """
-    if len(data) <= 44:
-        return None
-    riff, _, kind, size, tag, channels, rate, _, _, bits, mark, length = struct.unpack_from("<4sI8sIHHIIHH4sI", data)
-    if (riff, kind, size, tag, bits, mark) != (b"RIFF", b"WAVEfmt ", 16, 1, 16, b"data") or channels == 0 or rate == 0:
-        return None
-    if length > len(data) - 44 or length % (2 * channels):
-        return None
-    return np.frombuffer(data, "<i2", length // 2, 44).reshape(-1, channels), rate
-
-
-def _open_file(content: str | bytes | BinaryIO) -> AbstractContextManager[BinaryIO]:
-    if isinstance(content, str):
-        return fsspec.open(content, "rb") if "://" in content else open(content, "rb")
-    if isinstance(content, (bytes, bytearray, memoryview)):
-        return io.BytesIO(content)
-    return nullcontext(content)  # the caller's file object, which stays open
-
-
-@contextmanager
-def _open_decoder(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
-    if file.seek(0, os.SEEK_END) == 0:
-        raise AudioDecodingError(f"{name} is empty: it has 0 bytes.", kind="empty")
-    file.seek(0)
-    try:
-        decoder = soundfile.SoundFile(file)
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise AudioDecodingError(f"{name} is not audio that soundfile can decode: {error}") from error
-    with decoder:
-        if decoder.frames >= UNKNOWN_LENGTH:
-            raise AudioDecodingError(f"The header of {name} does not say how long it is: encode it again, to a file.")
-        yield decoder
+    name, content = identify(source)
+    with ExitStack() as stack:
+        with clip_errors(name):
+            in_memory = samples_in_memory(content, name)
+            if in_memory is None:
+                file = stack.enter_context(open_file(content))
+                decoder = stack.enter_context(open_decoder(file, name))
+                in_memory = decoder, decoder.samplerate
+            audio = AudioFile(*in_memory, sampling_rate, name)
+        yield audio
 
 
 def load_audio(
@@ -278,8 +204,7 @@ def load_audio(
         `np.ndarray` of shape `(num_samples,)`, of type float32.
 
     Raises:
-        [`AudioDecodingError`]: if the source is empty, damaged or not audio.
-        `FileNotFoundError`: if there is no file at the path.
+        [`BadClipError`]: if the audio cannot be used, as [`open_audio`] and [`AudioFile.read`] say.
         `ValueError`: if `start` is negative or not before the end of the audio.
 
     Example:

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
+from .errors import CorruptShardError
+
 
 # How many rows of a stream are in memory at once.
 READ_AT_ONCE = 8
@@ -64,11 +66,15 @@ class Clip(NamedTuple):
             Which clip of the data set it is, whoever reads it: its row, or its shard and its row in the shard.
         audio (`dict`, *optional*):
             The `bytes` and the `path` of the audio, or `None` if the row has no audio.
+        error ([`CorruptShardError`], *optional*):
+            Why the shard cannot be read from this row on. The clip then stands for the rest of the shard, and `audio`
+            has the shard's path.
     """
 
     position: Position
     key: tuple[int, ...]
     audio: dict[str, Any] | None
+    error: CorruptShardError | None = None
 
     @property
     def name(self) -> str:
@@ -83,7 +89,7 @@ class ClipReader:
     In each epoch the readers together read every clip once. Of a data set with random access, each reader takes every
     n-th clip of the epoch's permutation. Of a stream, it takes every n-th shard, in an order drawn for each epoch.
     Where a stream has fewer shards than there are readers, each of them reads all the shards and takes every n-th
-    clip.
+    clip. What cannot be read of a corrupt shard is left out, and one clip with an `error` stands for it.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
@@ -144,13 +150,21 @@ class ClipReader:
             for row, stored in enumerate(self._read_shard(shard)):
                 is_own = not self.shares_shards or row % self.num_readers == self.reader
                 if row >= first_row and is_own:
-                    yield Clip(Position(start.epoch, number, row), (shard, row), _stored_audio(stored))
+                    position, key = Position(start.epoch, number, row), (shard, row)
+                    if isinstance(stored, CorruptShardError):
+                        yield Clip(position, key, {"bytes": None, "path": stored.path}, stored)
+                    else:
+                        yield Clip(position, key, _stored_audio(stored))
 
-    def _read_shard(self, shard: int) -> Iterator[pa.StructScalar]:
+    def _read_shard(self, shard: int) -> Iterator[pa.StructScalar | CorruptShardError]:
+        """Reads the rows of a shard. If it is corrupt, the error comes after the last row that can be read."""
         rows = self.dataset.shard(num_shards=self.dataset.num_shards, index=shard)
         # The method `iter` reads the whole shard. The built-in `iter(rows)` would divide it among the workers of the
         # DataLoader once more.
-        return chain.from_iterable(table[self.audio_column] for table in rows.iter(READ_AT_ONCE))
+        try:
+            yield from chain.from_iterable(table[self.audio_column] for table in rows.iter(READ_AT_ONCE))
+        except CorruptShardError as error:
+            yield error
 
     def _order(self, size: int, epoch: int) -> list[int]:
         """The order of the rows or shards in one epoch, which is the same for all readers."""

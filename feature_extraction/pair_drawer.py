@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .audio import SILENCE, AudioDecodingError, SilentAudioError
+from .audio import SILENCE
 from .clip_reader import Clip, ReaderState
+from .errors import BadClipError, SilentAudioError
 from .segments import random_segments
 
 
@@ -17,8 +18,8 @@ class ClipNote(NamedTuple):
 
     Args:
         kind (`str`):
-            `"empty"`, `"damaged"`, `"missing"` or `"silent"` for a clip that was skipped, `"short"` for one that is
-            used although it is shorter than a segment.
+            One of [`BAD_CLIP_KINDS`] for a clip that was skipped, `"short"` for one that is used although it is
+            shorter than a segment. A clip of kind `"corrupt shard"` stands for the rest of its shard.
         name (`str`):
             The path of the clip or, if it has none, its row.
         reason (`str`):
@@ -96,8 +97,10 @@ class PairDrawer:
         """
         rng = np.random.default_rng([self.seed, clip.position.epoch, *clip.key])
         try:
+            if clip.error is not None:
+                raise clip.error
             pair = self._draw_with_sound(clip.audio, rng)
-        except (AudioDecodingError, SilentAudioError, FileNotFoundError) as error:
+        except BadClipError as error:
             self._note_bad_clip(clip, error)
             return None
         length = len(pair.anchor)
@@ -116,9 +119,8 @@ class PairDrawer:
                 return SegmentPair(anchor, positive, gap=gap)
         raise SilentAudioError(f"In each of {self.MAX_DRAWS} draws a segment was silent.")
 
-    def _note_bad_clip(self, clip: Clip, error: Exception) -> None:
-        kind = "missing" if isinstance(error, FileNotFoundError) else error.kind
-        self.notes.append(ClipNote(kind, clip.name, str(error)))
+    def _note_bad_clip(self, clip: Clip, error: BadClipError) -> None:
+        self.notes.append(ClipNote(error.kind, clip.name, str(error)))
         self.bad_in_a_row += 1
         if self.bad_in_a_row == self.MAX_BAD_IN_A_ROW:
             raise ValueError(

@@ -64,9 +64,10 @@ class SegmentPairs(torch.utils.data.IterableDataset):
     wherever it was interrupted: no clip is lost or repeated. To resume, a reader of a stream reads again the shard in
     which it was, and at most two buffers of clips.
 
-    Clips of no use are skipped, with a [`ClipNote`] of kind `"empty"`, `"damaged"`, `"missing"`, or `"silent"` if
-    each of three draws of two segments had one with no sample above [`SILENCE`]. A clip that is shorter than a segment
-    is noted as `"short"` but used, since the feature extractor pads it.
+    Clips of no use are skipped, with a [`ClipNote`] of one of the [`BAD_CLIP_KINDS`]. A clip is `"silent"` if each of
+    three draws of two segments had one with no sample above [`SILENCE`]. What is left of a corrupt shard of a stream
+    is skipped with a single note. A clip that is shorter than a segment is noted as `"short"` but used, since the
+    feature extractor pads it.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):

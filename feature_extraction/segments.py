@@ -59,8 +59,7 @@ def random_segments(
         [`Segments`]: `count` waveforms and as many gaps.
 
     Raises:
-        [`AudioDecodingError`]: if the source is empty, damaged or not audio.
-        `FileNotFoundError`: if there is no file at the path.
+        [`BadClipError`]: if the audio cannot be used, as [`open_audio`] and [`AudioFile.read`] say.
     """
     with open_audio(source, sampling_rate) as audio:
         last = max(audio.num_samples - num_samples, 0)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from feature_extraction import SILENCE, AudioDecodingError, SilentAudioError, load_audio
+from feature_extraction import SILENCE, SilentAudioError, load_audio
 from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments
 from run_scripts.preparation.job import PROGRESS_DIR, Job
 
@@ -34,13 +34,10 @@ def encode(audio: dict[str, Any] | None, args: PreparationArguments) -> list[tup
         `list[tuple[bytes, int]]`: The encoded recording, or its pieces, each with its number of samples.
 
     Raises:
-        [`AudioDecodingError`]: if it is empty, cannot be decoded, or has samples that are not finite.
-        [`SilentAudioError`]: if it is silent throughout.
-        `FileNotFoundError`: if its file does not exist.
+        [`BadClipError`]: if it cannot be used, because its file is missing or damaged, it is silent throughout, and so
+            on.
     """
     samples = load_audio(audio, SAMPLING_RATE)
-    if not np.isfinite(samples).all():
-        raise AudioDecodingError("It has samples that are infinite or not a number.")
     if np.abs(samples).max() <= SILENCE:
         raise SilentAudioError("It is silent throughout.")
     # This is not left to soundfile, which scales samples differently for WAV than for FLAC.

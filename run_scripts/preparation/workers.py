@@ -16,14 +16,10 @@ import torch
 from datasets import IterableDataset
 from tqdm.auto import tqdm
 
-from feature_extraction import AudioDecodingError, SilentAudioError
+from feature_extraction import BAD_CLIP_KINDS, BadClipError, CorruptShardError
 from run_scripts.preparation.arguments import SAMPLING_RATE
 from run_scripts.preparation.job import Job, Part
 from run_scripts.preparation.shards import ShardWriter, encode
-
-
-# Why a clip is skipped.
-KINDS = ("empty", "damaged", "missing", "silent")
 
 
 class Counters:
@@ -39,7 +35,7 @@ class Counters:
     """
 
     def __init__(self, context: ForkContext, parts: list[Part]):
-        self._values = {name: context.Value("q", 0) for name in ("rows", "samples", *KINDS)}
+        self._values = {name: context.Value("q", 0) for name in ("rows", "samples", *BAD_CLIP_KINDS)}
         for part in parts:
             self.add("rows", part.rows)
             self.add("samples", part.samples)
@@ -88,13 +84,16 @@ def convert_part(number: int) -> None:
     while not part.is_done:
         writer = ShardWriter(worker.job, worker.job.shard_name(number, len(part.shards)))
         part.is_done = True
-        for row in rows:
-            if worker.stop.is_set():
-                return
-            convert_row(row, writer, part, number)
-            if writer.size >= worker.job.args.shard_size * 1e6:
-                part.is_done = False  # as far as is known: there may be no more rows for the next shard
-                break
+        try:
+            for row in rows:
+                if worker.stop.is_set():
+                    return
+                convert_row(row, writer, part, number)
+                if writer.size >= worker.job.args.shard_size * 1e6:
+                    part.is_done = False  # as far as is known: there may be no more rows for the next shard
+                    break
+        except CorruptShardError as error:
+            skip(error.path, error, part)
         if writer.close():
             part.shards.append(writer.path.name)
         worker.job.save_part(number, part)
@@ -110,19 +109,20 @@ def convert_row(row: pa.Table, writer: ShardWriter, part: Part, number: int) -> 
     counters.add("rows", 1)
     try:
         pieces = encode(audio, job.args)
-    except (AudioDecodingError, SilentAudioError) as error:
-        part.skipped.append((error.kind, name, str(error)))
-        counters.add(error.kind, 1)
-        return
-    except FileNotFoundError as error:
-        part.skipped.append(("missing", name, str(error)))
-        counters.add("missing", 1)
+    except BadClipError as error:
+        skip(name, error, part)
         return
     for encoded, num_samples in pieces:
         writer.add(encoded, job.clip_name(path), row.drop_columns(job.column))
         part.clips += 1
         part.samples += num_samples
         counters.add("samples", num_samples)
+
+
+def skip(name: str, error: BadClipError, part: Part) -> None:
+    """Adds a clip, or what is left of a corrupt shard, to the list of those that were skipped."""
+    part.skipped.append((error.kind, name, str(error)))
+    worker.counters.add(error.kind, 1)
 
 
 def convert_all(job: Job, parts: list[Part], num_workers: int) -> None:
@@ -166,7 +166,7 @@ def watch(job: Job, pending: set[Future], counters: Counters) -> None:
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
             hours = counters["samples"] / SAMPLING_RATE / 3600
-            skipped = format_counts({kind: counters[kind] for kind in KINDS})
+            skipped = format_counts({kind: counters[kind] for kind in BAD_CLIP_KINDS})
             bar.set_postfix_str(f"{hours:.2f} h, skipped: {skipped}", refresh=False)
             bar.update(counters["rows"] - bar.n)
             for future in done:

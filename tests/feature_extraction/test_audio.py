@@ -1,8 +1,10 @@
 """Decoding: every container and source, resampling, crops that read no more than they need, and clear errors."""
 
+import errno
 import io
 import math
 import os
+import pickle
 from types import SimpleNamespace
 
 import fsspec
@@ -11,7 +13,15 @@ import pytest
 import soundfile
 import torch
 
-from feature_extraction import AudioDecodingError, load_audio, open_audio
+from feature_extraction import (
+    AudioDecodingError,
+    BadClipError,
+    MissingAudioError,
+    audio,
+    audio_source,
+    load_audio,
+    open_audio,
+)
 from helpers import count_decoded, encode
 
 
@@ -154,6 +164,28 @@ def test_resampling_keeps_frequency_amplitude_and_length(own_rate, seconds):
     np.testing.assert_allclose(middle, sine(1000, RATE, seconds)[2000 : 2000 + len(middle)], atol=0.01)
 
 
+@pytest.mark.parametrize("own_rate", [11127, 44099])
+def test_sampling_rates_that_share_no_factor(own_rate):
+    """A filter for each phase of such a rate would take gigabytes."""
+    samples = load_audio(encode(sine(1000, own_rate, 3.0), own_rate, subtype="FLOAT"))
+    np.testing.assert_allclose(samples[2000:-2000], sine(1000, RATE, 3.0)[2000:-2000], atol=1e-4)
+
+
+@pytest.mark.parametrize("own_rate, top", [(8000, 3500), (11025, 4800), (22050, 7000), (44100, 7000), (48000, 7000)])
+def test_resampling_keeps_all_frequencies(own_rate, top):
+    """Noise up to 7 kHz or most of what the recording has: an error of -60 dB; a filter of few samples has -29 dB."""
+    phases = np.random.default_rng(0).uniform(0, 2 * np.pi, top)
+
+    def noise(rate: int) -> np.ndarray:
+        spectrum = np.zeros(rate // 2 + 1, complex)
+        spectrum[:top] = 0.1 * rate / np.sqrt(top) * np.exp(1j * phases)
+        return np.fft.irfft(spectrum, rate)
+
+    expected = noise(RATE)[2000:-2000]
+    error = load_audio(encode(noise(own_rate), own_rate, subtype="FLOAT"))[2000:-2000] - expected
+    assert 10 * np.log10(np.mean(error**2) / np.mean(expected**2)) < -60
+
+
 def test_resampling_does_not_alias():
     samples = load_audio(encode(sine(12000, 48000), 48000))
     assert np.abs(samples[1000:-1000]).max() < 0.01
@@ -176,12 +208,12 @@ def test_crop_is_a_slice(container, subtype, tolerance, start, duration):
     assert_same_sound(load_audio(encoded, start=start, duration=duration), expected, None if tolerance is None else 0)
 
 
-@pytest.mark.parametrize("own_rate", [8000, 22050, 44100, 48000])
+@pytest.mark.parametrize("own_rate", [8000, 11127, 22050, 44099, 44100, 48000])
 def test_resampled_crop_is_a_slice(own_rate):
     encoded = encode(chirp(rate=own_rate), own_rate)
     crop = load_audio(encoded, start=0.5, duration=0.96)
     assert len(crop) == 15360
-    np.testing.assert_allclose(crop[200:-200], load_audio(encoded)[8000:23360][200:-200], atol=0.02)
+    np.testing.assert_allclose(crop[200:-200], load_audio(encoded)[8000:23360][200:-200], atol=1e-4)
 
 
 @pytest.mark.parametrize("own_rate", [8000, 11025, 16000, 22050, 32000, 44100, 48000])
@@ -209,7 +241,7 @@ def test_bytes_of_plain_pcm_are_read_in_place(monkeypatch, channels, wrap):
     samples = np.random.default_rng(0).uniform(-1, 1, (3000, channels))
     encoded = encode(samples, 8000, "WAV", "PCM_16")
     expected = soundfile.read(io.BytesIO(encoded), dtype="float32", always_2d=True)[0].mean(axis=1)
-    monkeypatch.setattr(soundfile, "SoundFile", None)
+    monkeypatch.setattr(audio_source, "BlockReader", None)
     with open_audio(wrap(encoded), 8000) as audio:
         np.testing.assert_array_equal(audio.read(), expected)
         np.testing.assert_array_equal(audio.read(2000, 100), expected[2000:2100])
@@ -218,8 +250,7 @@ def test_bytes_of_plain_pcm_are_read_in_place(monkeypatch, channels, wrap):
 def test_cut_pcm_is_left_to_soundfile(monkeypatch):
     encoded = encode(chirp(1, 8000), 8000, "WAV", "PCM_16")
     opened = []
-    sound_file = soundfile.SoundFile
-    monkeypatch.setattr(soundfile, "SoundFile", lambda file: opened.append(file) or sound_file(file))
+    monkeypatch.setattr(audio_source, "BlockReader", lambda file: opened.append(file) or soundfile.SoundFile(file))
     load_audio(encoded[:-1000], 8000)
     assert len(opened) == 1
 
@@ -230,6 +261,27 @@ def test_mp3_crops_print_nothing(capfd):
         load_audio(encoded, start=start, duration=0.2)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+@pytest.mark.parametrize("own_rate", [16000, 44100])
+@pytest.mark.parametrize("container, subtype, tolerance", FORMATS)
+def test_blocks_change_nothing(monkeypatch, container, subtype, tolerance, own_rate):
+    own_rate = 48000 if subtype == "OPUS" else own_rate  # Opus has no 44.1 kHz
+    encoded = encode(chirp(rate=own_rate), own_rate, container, subtype)
+    whole, crop = load_audio(encoded), load_audio(encoded, start=0.7, duration=0.6)
+    monkeypatch.setattr(audio, "BLOCK", 1000)
+    np.testing.assert_array_equal(load_audio(encoded), whole)
+    np.testing.assert_array_equal(load_audio(encoded, start=0.7, duration=0.6), crop)
+
+
+@pytest.mark.parametrize("container", ["FLAC", "MP3"])
+def test_long_file_is_decoded_in_blocks(monkeypatch, container):
+    monkeypatch.setattr(audio, "BLOCK", 5000)
+    decoded = count_decoded(monkeypatch)
+    encoded = encode(chirp(5, 44100), 44100, container)
+    for start, duration in ((0.0, None), (4.0, 0.5)):
+        load_audio(encoded, start=start, duration=duration)
+    assert max(decoded) == 5000
 
 
 def test_audio_file_reads_many_times():
@@ -294,6 +346,70 @@ def test_missing_file(tmp_path):
             load_audio(source)
     with pytest.raises(FileNotFoundError, match="nowhere.wav"):
         load_audio("memory://folder/nowhere.wav")
+
+
+def test_every_fault_of_a_file_is_a_bad_clip(tmp_path, monkeypatch):
+    def failing_open(path, mode):
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    (tmp_path / "folder.wav").mkdir()
+    for name, kind in (("folder.wav", "unreadable"), ("nowhere.wav", "missing"), ("with\0zero.wav", "missing")):
+        with pytest.raises(BadClipError) as error:
+            load_audio(str(tmp_path / name))
+        assert error.value.kind == kind and name in str(error.value)
+    assert isinstance(error.value, FileNotFoundError) and isinstance(error.value, MissingAudioError)
+    copy = pickle.loads(pickle.dumps(error.value))  # as a worker process sends it
+    assert (copy.kind, str(copy)) == ("missing", str(error.value))
+
+    monkeypatch.setattr(audio_source, "open", failing_open, raising=False)
+    with pytest.raises(AudioDecodingError, match="a.wav cannot be read: Input/output error") as error:
+        load_audio("a.wav")
+    assert error.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
+def test_exhausted_resources_are_no_fault_of_a_clip(monkeypatch, code):
+    def failing_open(path, mode):
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(audio_source, "open", failing_open, raising=False)
+    with pytest.raises(OSError) as error:
+        load_audio("a.wav")
+    assert not isinstance(error.value, BadClipError)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may read every file")
+def test_forbidden_file(tmp_path):
+    (tmp_path / "a.wav").write_bytes(encode(chirp()))
+    (tmp_path / "a.wav").chmod(0)
+    with pytest.raises(AudioDecodingError, match="a.wav cannot be read: Permission denied"):
+        load_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("own_rate", [16000, 44100])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_samples_that_are_not_finite(value, own_rate):
+    samples = chirp(rate=own_rate)
+    samples[own_rate] = value
+    encoded = encode(samples, own_rate, subtype="FLOAT")
+    with pytest.raises(AudioDecodingError, match="the audio has samples that are infinite or not a number") as error:
+        load_audio(encoded)
+    assert error.value.kind == "not finite"
+    assert np.isfinite(load_audio(encoded, start=1.5)).all()
+
+
+def test_decoder_that_fails():
+    def fail() -> None:
+        raise RuntimeError("Could not push packet to decoder")
+
+    with pytest.raises(AudioDecodingError, match="damaged: Could not push"):
+        load_audio(SimpleNamespace(get_all_samples=fail))
+
+
+def test_implausible_sampling_rate():
+    """A header that says 1 Hz would make a minute of samples of each one."""
+    with pytest.raises(AudioDecodingError, match="its sampling rate is 1 Hz"):
+        load_audio(encode(chirp(), 1))
 
 
 @pytest.mark.parametrize("source", [{}, {"bytes": None, "path": None}, {"path": None}])

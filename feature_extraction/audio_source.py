@@ -1,0 +1,185 @@
+"""Opening of everything that holds audio: paths, URLs, bytes, file objects, arrays and rows of `datasets`."""
+
+import errno
+import io
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, BinaryIO
+
+import fsspec
+import numpy as np
+import soundfile
+
+from .errors import AudioDecodingError, BadClipError, MissingAudioError
+
+
+# Encoders that write to a pipe leave the length out of the FLAC header. libsndfile then reports a length above this
+# one and cannot seek in the file.
+UNKNOWN_LENGTH = 2**62
+
+# The operating system's errors that are not the fault of the file that is opened.
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+@contextmanager
+def clip_errors(name: str) -> Iterator[None]:
+    """
+    Turns whatever is raised because of the audio that is opened or decoded into a [`BadClipError`].
+
+    Args:
+        name (`str`):
+            What the message calls the audio.
+    """
+    try:
+        yield
+    except BadClipError:
+        raise
+    except soundfile.SoundFileError as error:
+        raise AudioDecodingError(f"{name} is damaged: {error}") from error
+    except FileNotFoundError as error:
+        raise MissingAudioError(f"No such file: {name}.") from error
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
+        raise AudioDecodingError(f"{name} cannot be read: {error.strerror or error}.", kind="unreadable") from error
+
+
+def identify(source: Any) -> tuple[str, Any]:
+    """
+    Finds out what a source is.
+
+    Returns:
+        What error messages call the source, and what is to be opened: a dictionary with an `array`, a decoder of
+        torchcodec, a path, bytes, or a file object.
+    """
+    # An `AudioDecoder` of `datasets` keeps the file of which it was made, so that not all of it need be decoded.
+    if isinstance(getattr(source, "_hf_encoded", None), dict):
+        source = source._hf_encoded
+    if isinstance(source, dict) and "array" in source:
+        return "the array", source
+    if hasattr(source, "get_all_samples"):
+        return "the decoded audio", source
+
+    name = None
+    if isinstance(source, dict):
+        name = source.get("path")
+        source = name if source.get("bytes") is None else source["bytes"]
+    if source is None:
+        raise AudioDecodingError("There is no audio: the source has neither bytes nor a path.", kind="empty")
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        return path, path
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return name or "the audio", source
+    if hasattr(source, "read"):
+        return name or getattr(source, "name", None) or "the audio", source
+    raise TypeError(f"Audio must be a path, bytes, a file object or a dictionary, not {type(source).__name__}.")
+
+
+def samples_in_memory(content: Any, name: str) -> tuple[np.ndarray, int] | None:
+    """
+    Returns the samples of shape `(num_samples, channels)` and their sampling rate, if soundfile is not needed for
+    them, or `None`.
+    """
+    if isinstance(content, dict):
+        array = np.asarray(content["array"])
+        scale = -float(np.iinfo(array.dtype).min) if array.dtype.kind == "i" else 1.0
+        return np.atleast_2d(array.astype(np.float32) / scale).T, content["sampling_rate"]
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return _plain_pcm(content)
+    if hasattr(content, "get_all_samples"):
+        try:
+            decoded = content.get_all_samples()
+        except RuntimeError as error:  # which is all that torchcodec raises
+            raise AudioDecodingError(f"{name} is damaged: {error}") from error
+        return decoded.data.numpy().T, decoded.sample_rate
+    return None
+
+
+def _plain_pcm(data: bytes | bytearray | memoryview) -> tuple[np.ndarray, int] | None:
+    """
+    Returns the samples of a 16-bit WAV file, which are not copied, and their sampling rate.
+
+    This is only for files that have the plainest header, of 44 bytes, and the length which that gives. For anything
+    else it returns `None`, and soundfile must decode it.
+    """
+    if len(data) <= 44:
+        return None
+    riff, _, kind, size, tag, channels, rate, _, _, bits, mark, length = struct.unpack_from("<4sI8sIHHIIHH4sI", data)
+    if (riff, kind, size, tag, bits, mark) != (b"RIFF", b"WAVEfmt ", 16, 1, 16, b"data") or channels == 0 or rate == 0:
+        return None
+    if length > len(data) - 44 or length % (2 * channels):
+        return None
+    return np.frombuffer(data, "<i2", length // 2, 44).reshape(-1, channels), rate
+
+
+def open_file(content: str | bytes | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """Opens a path, a URL, bytes or a file object, which stays open, for reading."""
+    if isinstance(content, str):
+        return fsspec.open(content, "rb") if "://" in content else _open_path(content)
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return io.BytesIO(content)
+    return nullcontext(content)
+
+
+def _open_path(path: str) -> BinaryIO:
+    if "\0" in path:
+        raise FileNotFoundError(path)  # no file system has such a name, for which `open` would raise a ValueError
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        name = _file_system_name(path)
+        if name is None:
+            raise
+        return open(name, "rb")
+
+
+def storable_name(path: str | os.PathLike) -> str:
+    r"""
+    Returns the name of a file as Unicode text, which Arrow can store. Bytes of the name that are not UTF-8 are written
+    as `\xe9`; [`open_audio`] opens such names.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _file_system_name(path: str) -> bytes | None:
+    """The name of which [`storable_name`] made a path, or `None` if it would be the same."""
+    name = os.fsencode(path)
+    original = re.sub(rb"\\x([89a-f][0-9a-f])", lambda match: bytes.fromhex(match[1].decode()), name)
+    return original if original != name else None
+
+
+class BlockReader(soundfile.SoundFile):
+    """
+    A file of which soundfile reads one block after another.
+
+    After each read of a file that is seekable, soundfile seeks to the place where it is already. libsndfile's MP3
+    decoder does not find this place again, and the other decoders start anew.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
+def open_decoder(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
+    """
+    Opens a file of audio for decoding.
+
+    Raises:
+        [`AudioDecodingError`]: if the file is empty or not audio, or does not say how long it is.
+    """
+    if file.seek(0, os.SEEK_END) == 0:
+        raise AudioDecodingError(f"{name} is empty: it has 0 bytes.", kind="empty")
+    file.seek(0)
+    try:
+        decoder = BlockReader(file)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise AudioDecodingError(f"{name} is not audio that soundfile can decode: {error}") from error
+    with decoder:
+        if decoder.frames >= UNKNOWN_LENGTH:
+            raise AudioDecodingError(f"The header of {name} does not say how long it is: encode it again, to a file.")
+        yield decoder

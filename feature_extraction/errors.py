@@ -1,0 +1,63 @@
+"""What can be wrong with a clip. All of it is a [`BadClipError`], so that one `except` can skip the clip."""
+
+
+class BadClipError(ValueError):
+    """
+    Raised when one clip, or one shard of clips, cannot be used. Nothing is wrong with the others, so that a job can
+    skip it and report its kind.
+
+    Args:
+        message (`str`):
+            Which audio it is and what is wrong with it.
+        kind (`str`, *optional*):
+            One of [`BAD_CLIP_KINDS`]. Defaults to that of the class.
+    """
+
+    kind = "damaged"
+
+    def __init__(self, message: str, kind: str | None = None):
+        super().__init__(message)
+        if kind is not None:
+            self.kind = kind
+
+
+class AudioDecodingError(BadClipError):
+    """
+    Raised when audio cannot be decoded. Its kind is `"empty"` for audio without samples, `"not finite"` for samples
+    that are infinite or not a number, `"unreadable"` if the operating system refuses the file, and `"damaged"` for
+    anything else that soundfile cannot decode, including files of other formats.
+    """
+
+
+class MissingAudioError(BadClipError, FileNotFoundError):
+    """Raised when the file of a clip does not exist."""
+
+    kind = "missing"
+
+
+class SilentAudioError(BadClipError):
+    """Raised when audio has no sample above [`SILENCE`]."""
+
+    kind = "silent"
+
+
+class CorruptShardError(BadClipError):
+    """
+    Raised when a shard of a stream, a Parquet or tar file, cannot be read, or cannot be read any further.
+
+    Args:
+        message (`str`):
+            Which shard it is and what is wrong with it.
+        path (`str`, *optional*):
+            The file.
+    """
+
+    kind = "corrupt shard"
+
+    def __init__(self, message: str, path: str = ""):
+        super().__init__(message)
+        self.path = path
+
+
+# Why a clip is skipped.
+BAD_CLIP_KINDS = ("empty", "damaged", "not finite", "missing", "unreadable", "silent", "corrupt shard")
