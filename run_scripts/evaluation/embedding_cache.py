@@ -29,6 +29,7 @@ from transformers.utils import can_return_tuple
 
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
+from run_scripts.common.disk import DiskFullError, is_disk_full
 from run_scripts.evaluation.batches import batch_by_samples
 
 
@@ -170,7 +171,7 @@ def embed_cached(
     if entry is None:
         clips = undecoded(dataset.select_columns([audio_column, label_column]), audio_column)
         clips = clips.with_transform(ClipDecoder(extractor, audio_column, label_column))
-        _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings)
+        _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings, len(clips))
         entry = _read(folder)
     if entry is None:
         raise OSError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
@@ -211,12 +212,12 @@ def _read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     return vectors, offsets
 
 
-def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str, Any]) -> None:
+def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str, Any], num_clips: int) -> None:
     """Writes an entry clip by clip, so that the vectors need not fit in memory."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    offsets, checksum, hidden_size = [0], 0, 0
     try:
         temporary.mkdir(parents=True)
-        offsets, checksum, hidden_size = [0], 0, 0
         with open(temporary / VECTORS, "wb") as file:
             for vectors in clip_vectors:
                 data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
@@ -233,9 +234,14 @@ def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str,
     except FileNotFoundError:
         raise  # A clip's file is missing, and the message says which.
     except OSError as error:
-        raise OSError(
-            f"Could not write {folder}: {error}. Make room, name another folder with --embedding_cache, or pass "
-            "--embedding_cache off to embed the clips again in each epoch."
+        kind, missing = OSError, ""
+        if is_disk_full(error) and len(offsets) > 1:
+            # The other clips take about as much room as those that are written.
+            rest = (num_clips - len(offsets) + 2) * hidden_size * 4 * offsets[-1] // (len(offsets) - 1)
+            kind, missing = DiskFullError, f" (about {rest / 1e6:.1f} MB are missing)"
+        raise kind(
+            f"Could not write {folder}: {error.strerror or error}{missing}. Make room, name another folder with "
+            "--embedding_cache, or pass --embedding_cache off to embed the clips again in each epoch."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

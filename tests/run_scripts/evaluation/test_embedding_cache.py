@@ -12,6 +12,7 @@ from datasets import Dataset
 from feature_extraction import COLAFeatureExtractor, load_audio, load_audio_dataset
 from helpers import write_tones
 from modeling_cola import COLAConfig, COLAModel
+from run_scripts.common.disk import DiskFullError
 from run_scripts.evaluation import batches, embedding_cache
 from run_scripts.evaluation.embedding_cache import Embeddings, cut_windows, embed_cached, hash_clips, hash_encoder
 
@@ -160,3 +161,11 @@ def test_one_long_clip_does_not_pad_the_short_ones(
     for mode, vectors in before.items():
         np.testing.assert_allclose(embed(model, clips, tmp_path / "after", mode).vectors, vectors, atol=1e-6)
     assert shapes == [(1, 8000), (1, 960000), (2, 24000), (1, 8000), (64, 15600), (8, 15600)]
+
+
+def test_a_full_disk_is_named_with_the_room_that_is_missing(
+    model: COLAModel, clips: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(embedding_cache, "VECTORS", "/dev/full")
+    with pytest.raises(DiskFullError, match="Could not write .*No space left on device .*MB are missing.*Make room"):
+        embed(model, clips, tmp_path / "cache")
