@@ -22,13 +22,18 @@ neighbours, on standardised embeddings of whole clips.
 
 The results of each method on each task are kept in a file of their own. After an interruption, the same command
 continues where it stopped; after a change, it evaluates only what the change affects.
+
+Tasks that are not labelled clips are left out with a warning. If methods are missing from the tables because of a clip
+that cannot be used or of a full disk, the other results are written and the exit status is not 0. `--skip_bad_clips`
+leaves such clips out.
 """
 
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
-from run_scripts.evaluation.benchmark import BenchmarkArguments, evaluate
+from run_scripts.evaluation.benchmark import evaluate
+from run_scripts.evaluation.benchmark_arguments import BenchmarkArguments
 from run_scripts.evaluation.results import Tables
 
 

@@ -8,7 +8,9 @@ Trains a classifier on labelled clips, by linear evaluation of a checkpoint or b
 
 `--dataset_name` is a folder of audio files with a sub-folder for each class, a folder of Parquet files, or a data set
 on the Hub. `--task` is one of the paper's nine tasks, read as its publisher lays it out. A clip has one label, or
-several; in that case its label is a list of classes or a vector of 0 and 1.
+several; in that case its label is a list of classes or a vector of 0 and 1. Clips with the same value in a column
+`group`, such as a speaker, stay together when clips are held out. `--skip_bad_clips` leaves out clips that cannot be
+used; without it the first one is an error.
 
 The defaults are the paper's protocol (arXiv 2010.10915, section 3, "downstream"): training on random segments of
 0.96 s, testing on the mean of the logits of a clip's windows, Adam with a learning rate of 1e-3, batches of 64, and
@@ -21,8 +23,9 @@ split `test` or, without one, on a fifth of the training clips, which is held ou
 A frozen encoder gives the same vectors in every epoch, so clips are embedded once and the vectors are kept on disk
 (`--embedding_cache`). A run that was interrupted continues from its newest checkpoint with `--resume_from_checkpoint`.
 
-The output folder receives the model, its feature extractor, a model card, `results.json`, and plots of the metrics by
-class.
+The output folder receives the model, its feature extractor, a model card and `results.json`. If one of these is
+missing or has no metrics, the exit status is not 0. Plots of the metrics by class are drawn too; if that fails, a
+warning says why.
 """
 
 import json
@@ -32,6 +35,7 @@ from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
+from run_scripts.common.quiet import quiet_libraries
 from run_scripts.evaluation.classification import train_classifier
 from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
 
@@ -41,7 +45,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = HfArgumentParser((ModelArguments, DataArguments, ClassificationArguments))
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     tune_cpu()
-    results = train_classifier(model_args, data_args, args)
+    with quiet_libraries():
+        results = train_classifier(model_args, data_args, args)
     if args.process_index == 0:
         print(json.dumps(results, indent=2))
     return results

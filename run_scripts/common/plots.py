@@ -1,5 +1,6 @@
 """The plots that the jobs draw, each of which is saved as an image file."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +9,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from sklearn.manifold import TSNE
+
+from run_scripts.common.fonts import find_fonts
 
 
 MAX_CLASS_BARS = 60
@@ -19,9 +23,16 @@ MAX_CLASS_BARS = 60
 def _saved_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """Creates a figure, with its size in inches, and saves it at the end of the block."""
     # Names are shown as they are written: matplotlib would take what stands between two `$` as a formula.
-    with matplotlib.rc_context({"text.parse_math": False}):
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        # Characters that no font has are reported once for all.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure = Figure(figsize=(width, height))
         yield figure
+        figure.draw_without_rendering()  # which creates the labels of the axes
+        texts = [text for text in figure.findobj(Text) if text.get_text()]
+        families = find_fonts("".join(text.get_text() for text in texts), Path(path).name)
+        for text in texts:
+            text.set_fontfamily(families)
         figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
@@ -161,7 +172,8 @@ def _scatter_labels(axis: Axes, points: np.ndarray, labels: list[str]) -> None:
 
 def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path) -> None:
     """
-    Plots a confusion matrix, in % of the clips of each true class.
+    Plots a confusion matrix, in % of the clips of each true class with the number of clips below. Classes that no clip
+    has and that are never predicted are left out.
 
     Args:
         matrix (`np.ndarray` of shape `(num_classes, num_classes)`):
@@ -171,6 +183,8 @@ def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path
         path (`str` or `Path`):
             Where to save the plot.
     """
+    occurs = (matrix.sum(0) + matrix.sum(1)) > 0
+    matrix, names = matrix[np.ix_(occurs, occurs)], [name for name, is_shown in zip(names, occurs) if is_shown]
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
     size = max(5.0, 0.4 * len(names) + 2)
@@ -180,21 +194,26 @@ def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
         axis.set_yticks(range(len(names)), names, fontsize=8)
         if len(names) <= 20:
+            size = 8 if len(names) <= 8 else 6
+            for row in np.flatnonzero(matrix.sum(1) == 0):
+                axis.text((len(names) - 1) / 2, row, "no clips", ha="center", va="center", fontsize=size, color="grey")
             for (row, column), share in np.ndenumerate(shares):
                 if share > 0:
                     colour = "white" if share > 0.5 else "black"
-                    axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+                    label = f"{100 * share:.0f} %\n{matrix[row, column]:,}"
+                    axis.text(column, row, label, ha="center", va="center", fontsize=size, color=colour)
         axis.set(title=f"Accuracy: {100 * accuracy:.1f} %", xlabel="Predicted class", ylabel="True class")
         figure.colorbar(image, label="Share of the true class (%)", fraction=0.046, pad=0.03)
 
 
 def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, title: str | None = None) -> None:
     """
-    Plots accuracies as grouped bars.
+    Plots accuracies as grouped bars. Bars that are missing leave no gap.
 
     Args:
         table (`dict[str, dict[str, float]]`):
-            The accuracy in % of each method (inner key) in each group (outer key). All groups have the same methods.
+            The accuracy in % of each method (inner key) in each group (outer key), NaN where it is missing. All groups
+            have the same methods.
         path (`str` or `Path`):
             Where to save the plot.
         title (`str`, *optional*):
@@ -205,8 +224,15 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
     with _saved_figure(path, width=max(6.0, 1.3 * len(groups) + 2), height=4) as figure:
         axis = figure.subplots()
         for i, method in enumerate(methods):
-            positions = np.arange(len(groups)) + (i - (len(methods) - 1) / 2) * width
-            bars = axis.bar(positions, [table[group][method] for group in groups], width, label=method)
+            positions, accuracies = [], []
+            for number, row in enumerate(table.values()):
+                present = [name for name in methods if not np.isnan(row[name])]
+                if method in present:
+                    positions.append(number + (present.index(method) - (len(present) - 1) / 2) * width)
+                    accuracies.append(row[method])
+            if not positions:
+                continue
+            bars = axis.bar(positions, accuracies, width, color=f"C{i % 10}", label=method)
             axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=1)
         if len(groups) > 3:
             axis.set_xticks(range(len(groups)), groups, rotation=20, ha="right", rotation_mode="anchor")

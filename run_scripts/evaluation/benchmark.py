@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,28 @@ from datasets import DatasetDict
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from feature_extraction import BadClipError
+from run_scripts.common.disk import is_disk_full
+from run_scripts.common.quiet import quiet_libraries
+from run_scripts.evaluation.bad_clips import (
+    count_kinds,
+    drop_bad_clips,
+    read_skipped,
+    suggest_skipping,
+    write_skipped,
+)
+from run_scripts.evaluation.benchmark_arguments import BenchmarkArguments
 from run_scripts.evaluation.classification import train_classifier
 from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
 from run_scripts.evaluation.embedders import embed_clips
-from run_scripts.evaluation.methods import MODES, TRAINED_MODES, Method, list_methods
+from run_scripts.evaluation.methods import TRAINED_MODES, Method, list_methods
 from run_scripts.evaluation.probes import knn_evaluation, linear_evaluation, split_folds
 from run_scripts.evaluation.results import (
     METRICS,
     Cells,
     Tables,
     earlier_rows,
+    format_report,
     paper_rows,
     read_cells,
     summarise,
@@ -38,55 +50,9 @@ logger = logging.getLogger(__name__)
 FROZEN_EPOCHS = 100
 
 
-@dataclass
-class BenchmarkArguments:
-    tasks_dir: str = field(metadata={"help": "The folder that holds a folder for each task."})
-    output_dir: str = field(metadata={"help": "The folder for the results, the tables and the plots."})
-    checkpoints: list[str] = field(
-        default_factory=list, metadata={"help": "The checkpoints: folders or names of models on the Hub."}
-    )
-    tasks: list[str] | None = field(
-        default=None, metadata={"help": "The names of the tasks to evaluate. Defaults to all tasks in --tasks_dir."}
-    )
-    modes: list[str] = field(
-        default_factory=lambda: ["log-mel", "random", "frozen"],
-        metadata={"help": f"The methods to compare, some of {', '.join(MODES)}."},
-    )
-    seeds: int = field(
-        default=1, metadata={"help": "The number of seeds, for random weights and for training, to average over."}
-    )
-    epochs: int = field(
-        default=20,
-        metadata={"help": "The number of epochs in the modes supervised and fine-tuned. The paper trains for 100."},
-    )
-    folds: int | None = field(
-        default=None,
-        metadata={
-            "help": "Cross-validate on this many folds of the training clips in place of testing, to choose between "
-            "checkpoints without reading a test clip. Clips with the same value in a column `group` share a fold."
-        },
-    )
-    compare: str | None = field(
-        default=None, metadata={"help": "The results.json of another run, whose columns are shown beside."}
-    )
-
-    def __post_init__(self) -> None:
-        if unknown := set(self.modes) - set(MODES):
-            raise ValueError(f"--modes must be some of {', '.join(MODES)}, got {', '.join(sorted(unknown))}.")
-        for name, value in (("seeds", self.seeds), ("epochs", self.epochs)):
-            if value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}.")
-        if self.folds is not None and self.folds < 2:
-            raise ValueError(f"--folds must be at least 2, got {self.folds}.")
-        if self.folds is not None and set(TRAINED_MODES) & set(self.modes):
-            raise ValueError(
-                f"--folds evaluates frozen encoders only: leave {' and '.join(TRAINED_MODES)} out of --modes."
-            )
-        if self.compare and not Path(self.compare).is_file():
-            raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
-
-
-def evaluate_classifier(method: Method, folder: Path, epochs: int, cache_dir: Path) -> dict[str, float]:
+def evaluate_classifier(
+    method: Method, folder: Path, epochs: int, cache_dir: Path, skip_bad_clips: bool = False
+) -> dict[str, float]:
     """
     Trains a classifier on a task by the paper's protocol and tests it.
 
@@ -99,14 +65,16 @@ def evaluate_classifier(method: Method, folder: Path, epochs: int, cache_dir: Pa
             The number of epochs of methods whose encoder is trained.
         cache_dir (`Path`):
             The folder that keeps the embeddings of frozen encoders.
+        skip_bad_clips (`bool`, *optional*, defaults to `False`):
+            Whether to leave out clips that cannot be used.
 
     Returns:
         `dict[str, float]`: The test accuracy in %, and the seconds.
     """
     if is_as_published(folder):
-        data_args = DataArguments(task=folder.name, data_dir=str(folder))
+        data_args = DataArguments(task=folder.name, data_dir=str(folder), skip_bad_clips=skip_bad_clips)
     else:
-        data_args = DataArguments(dataset_name=str(folder))
+        data_args = DataArguments(dataset_name=str(folder), skip_bad_clips=skip_bad_clips)
     model_args = ModelArguments(model_name_or_path=method.checkpoint, mode=method.mode, embedding_cache=str(cache_dir))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as output_dir:
@@ -117,7 +85,7 @@ def evaluate_classifier(method: Method, folder: Path, epochs: int, cache_dir: Pa
             save_only_model=True,
             disable_tqdm=True,
         )
-        results = train_classifier(model_args, data_args, args)
+        results = train_classifier(model_args, data_args, args, verbose=False)
     return {"accuracy": 100 * results["accuracy"], "seconds": time.perf_counter() - started}
 
 
@@ -173,51 +141,81 @@ def probe_vectors(vectors: dict[str, np.ndarray], splits: DatasetDict, folds: in
 def record_failure(name: str, failures: dict[str, Exception]) -> Iterator[None]:
     """Logs an error in the task or method of this name and adds it to `failures`, so that the benchmark continues."""
     try:
-        yield
+        with suggest_skipping():
+            yield
     except (ValueError, OSError, RuntimeError) as error:
         logger.warning(f"{name} is left out: {error}")
         failures[name] = error
 
 
-def evaluate_methods(
-    folder: Path, methods: list[Method], args: BenchmarkArguments, failures: dict[str, Exception]
-) -> list[dict[str, Any]]:
+@dataclass
+class LoadedTask:
+    """A task's folder, its clips, its results, and those methods that have none yet."""
+
+    folder: Path
+    splits: DatasetDict
+    cells: Cells
+    missing: list[Method]
+
+    def results(self, methods: list[Method]) -> list[dict[str, Any]]:
+        """Reads the cells of methods, in their order."""
+        return [cell for method in methods if (cell := self.cells.read(method)) is not None]
+
+
+def load_tasks(methods: list[Method], args: BenchmarkArguments, failures: dict[str, Exception]) -> list[LoadedTask]:
+    """Loads all tasks, without decoding clips. Those that cannot be loaded are added to `failures`."""
+    tasks = []
+    for folder in find_tasks(args.tasks_dir, args.tasks):
+        with record_failure(folder.name, failures):
+            splits = load_task(folder)
+            if args.folds:
+                splits = DatasetDict(train=splits["train"])
+            cells_dir = Path(args.output_dir) / "cells" / folder.name
+            cells = Cells(cells_dir, splits, args.epochs, args.folds, args.skip_bad_clips)
+            missing = [method for method in methods if cells.read(method) is None]
+            tasks.append(LoadedTask(folder, splits, cells, missing))
+    return tasks
+
+
+def skip_bad_clips(task: LoadedTask, output_dir: Path) -> None:
+    """Leaves out the clips of a task that cannot be used, and adds them to the list in the output folder."""
+    task.splits, notes = drop_bad_clips(task.splits, name=task.folder.name)
+    task.cells.splits = task.splits
+    if notes:
+        logger.warning(f"{task.folder.name}: skipped {len(notes)} clips ({count_kinds(notes)}).")
+        write_skipped(output_dir, read_skipped(output_dir) + notes)
+
+
+def evaluate_methods(task: LoadedTask, args: BenchmarkArguments, failures: dict[str, Exception]) -> None:
     """
-    Evaluates methods on one task, except for those whose results were written by an earlier run.
+    Evaluates those methods on a task that have no results yet, and writes their results.
 
     Args:
-        folder (`Path`):
-            The folder of the task.
-        methods (`list[Method]`):
-            The methods.
+        task ([`LoadedTask`]):
+            The task.
         args ([`BenchmarkArguments`]):
             The benchmark's arguments.
         failures (`dict[str, Exception]`):
             Receives the errors of methods that cannot be evaluated.
-
-    Returns:
-        `list[dict[str, Any]]`: The cells of the methods, in their order.
     """
-    splits = load_task(folder)
-    if args.folds:
-        splits = DatasetDict(train=splits["train"])
-    output_dir = Path(args.output_dir)
-    cells = Cells(output_dir / "cells" / folder.name, splits, args.epochs, args.folds)
-    missing = [method for method in methods if cells.read(method) is None]
+    name, output_dir = task.folder.name, Path(args.output_dir)
+    if task.missing and args.skip_bad_clips:
+        skip_bad_clips(task, output_dir)
     # An encoder that is trained on the task has no embeddings to evaluate before that.
-    metrics = {method: {"seconds": 0.0} for method in missing if method.mode in TRAINED_MODES}
-    if frozen := [method for method in missing if method.mode not in TRAINED_MODES]:
-        with record_failure(folder.name, failures):
-            metrics |= evaluate_embeddings(frozen, splits, folder.name, args.folds)
-    for method in missing:
+    metrics = {method: {"seconds": 0.0} for method in task.missing if method.mode in TRAINED_MODES}
+    if frozen := [method for method in task.missing if method.mode not in TRAINED_MODES]:
+        with record_failure(name, failures):
+            metrics |= evaluate_embeddings(frozen, task.splits, name, args.folds)
+    for method in task.missing:
         if method in metrics:
-            with record_failure(f"{folder.name}: {method.label}", failures):
+            with record_failure(f"{name}: {method.label}", failures):
                 if method.checkpoint is not None and not args.folds:
-                    trained = evaluate_classifier(method, folder, args.epochs, output_dir / "embeddings")
+                    trained = evaluate_classifier(
+                        method, task.folder, args.epochs, output_dir / "embeddings", args.skip_bad_clips
+                    )
                     trained["seconds"] += metrics[method]["seconds"]
                     metrics[method] |= trained
-                cells.write(method, metrics[method])
-    return [cell for method in methods if (cell := cells.read(method)) is not None]
+                task.cells.write(method, metrics[method])
 
 
 def describe_cell(cell: dict[str, Any]) -> str:
@@ -230,7 +228,8 @@ def evaluate(args: BenchmarkArguments) -> Tables:
     """
     Evaluates checkpoints on all tasks and writes the results to `args.output_dir`.
 
-    Tasks and methods that cannot be evaluated are reported and left out, unless these are all of them.
+    The tables are printed before anything is evaluated, if an earlier run left results, and at the end. Tasks and
+    methods that cannot be evaluated are reported and left out, unless these are all of them.
 
     Args:
         args ([`BenchmarkArguments`]):
@@ -242,27 +241,44 @@ def evaluate(args: BenchmarkArguments) -> Tables:
 
     Raises:
         `ValueError`, `OSError`: If an argument cannot be used, or if no task can be evaluated; the message says why.
+            If methods are missing because of a full disk or a clip that cannot be used, after the results of the
+            others are written.
     """
-    folders = find_tasks(args.tasks_dir, args.tasks)
-    methods = list_methods(args.checkpoints, args.modes, args.seeds)
+    failures: dict[str, Exception] = {}
     earlier = read_cells(args.compare) if args.compare else []
     output_dir = Path(args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    cells, failures = [], {}
-    with logging_redirect_tqdm():
-        for folder in tqdm(folders, desc="Tasks"):
-            with record_failure(folder.name, failures):
-                task_cells = evaluate_methods(folder, methods, args, failures)
-                cells += task_cells
-                for cell in task_cells:
-                    tqdm.write(describe_cell(cell))
+    with logging_redirect_tqdm(), quiet_libraries(warnings=True):
+        methods = list_methods(args.checkpoints, args.modes, args.seeds)
+        tasks = load_tasks(methods, args, failures)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if known := [cell for task in tasks for cell in task.results(methods)]:
+            print(f"Before this run: {format_report(collect_rows(known, earlier, args), format_caption(args))[0]}")
+        for task in tqdm(tasks, desc="Tasks"):
+            with record_failure(task.folder.name, failures):
+                evaluate_methods(task, args, failures)
+            for cell in task.results(methods):
+                tqdm.write(describe_cell(cell))
+    cells = [cell for task in tasks for cell in task.results(methods)]
     if not cells:
         raise next(iter(failures.values()))
-    rows = summarise(cells)
-    rows += paper_rows(list(dict.fromkeys(cell["task"] for cell in cells)), args.modes)
+    rows = collect_rows(cells, earlier, args)
+    text, tables = format_report(rows, format_caption(args), failures)
+    print(text)
+    write_results(output_dir, cells, rows, text, tables)
+    for name, error in failures.items():
+        if isinstance(error, BadClipError) or is_disk_full(error):
+            raise type(error)(f"{name} is missing from the tables: {error}") from error
+    return tables
+
+
+def collect_rows(
+    cells: list[dict[str, Any]], earlier: list[dict[str, Any]], args: BenchmarkArguments
+) -> list[dict[str, Any]]:
+    """Returns the rows of the tables: those of this run, the paper's, and those of the run to compare with."""
+    rows = summarise(cells) + paper_rows(list(dict.fromkeys(cell["task"] for cell in cells)), args.modes)
     if args.compare:
         rows += earlier_rows(earlier, cells, run=Path(args.compare).resolve().parent.name)
-    return write_results(output_dir, cells, rows, format_caption(args), failures)
+    return rows
 
 
 def format_caption(args: BenchmarkArguments) -> str:

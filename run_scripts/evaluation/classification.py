@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from transformers import EvalPrediction, Trainer, default_data_collator, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, default_data_collator, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, PredictionOutput
 
-from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor, undecoded
-from modeling_cola import COLAConfig, COLAForAudioClassification, COLAModel
+from feature_extraction import COLADataCollator, COLAFeatureExtractor
+from modeling_cola import COLAConfig, COLAForAudioClassification
+from run_scripts.common.disk import report_full_disk, write_text
+from run_scripts.evaluation.bad_clips import suggest_skipping
 from run_scripts.evaluation.classification_arguments import (
     CHECKPOINT_MODES,
     FROZEN_MODES,
@@ -22,10 +23,15 @@ from run_scripts.evaluation.classification_arguments import (
     DataArguments,
     ModelArguments,
 )
-from run_scripts.evaluation.classification_report import METRICS, describe_recipe, format_model_card, plot_metrics
-from run_scripts.evaluation.embedding_cache import CachedEncoder, embed_cached
-from run_scripts.evaluation.labels import LabelledClips, prepare_clips
-from run_scripts.evaluation.metrics import ClassificationMetrics, MultiLabelMetrics
+from run_scripts.evaluation.classification_data import decode_splits, embed_splits, load_clips
+from run_scripts.evaluation.classification_report import METRICS, PLOTS, describe_recipe, plot_metrics
+from run_scripts.evaluation.classification_trainer import (
+    ClassificationTrainer,
+    WholeClipCollator,
+    balanced_weights,
+)
+from run_scripts.evaluation.embedding_cache import CachedEncoder
+from run_scripts.evaluation.labels import LabelledClips
 
 
 logger = logging.getLogger(__name__)
@@ -33,6 +39,9 @@ logger = logging.getLogger(__name__)
 # On fewer validation clips the best epoch is a matter of luck: with 13 clips held out of 128, the last epoch was ten
 # points better on the test split than the epoch that they chose.
 MIN_CLIPS_TO_CHOOSE = 100
+
+# A checkpoint has the weights and Adam's two moments of each.
+CHECKPOINT_COPIES = 3
 
 
 def build_model(
@@ -102,6 +111,11 @@ def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips) -> No
     if clips.multi_label and args.metric_for_best_model == "accuracy":
         args.metric_for_best_model = "map"
     too_few = len(clips.validation) < MIN_CLIPS_TO_CHOOSE and not clips.has_validation_split
+    if args.early_stopping_patience is not None and too_few:
+        raise ValueError(
+            f"--early_stopping_patience needs validation clips: there is no split 'validation', and the "
+            f"{len(clips.validation)} clips held out of 'train' are too few. Add the split, or leave the option out."
+        )
     if args.load_best_model_at_end and too_few:
         logger.warning(
             f"There is no split 'validation', and the {len(clips.validation)} clips held out of 'train' are too few "
@@ -110,73 +124,14 @@ def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips) -> No
         args.load_best_model_at_end, args.metric_for_best_model = False, None
 
 
-def embed_splits(
-    encoder: COLAModel,
-    extractor: COLAFeatureExtractor,
-    clips: LabelledClips,
-    args: ClassificationArguments,
-    cache_dir: str,
-) -> tuple[torch.utils.data.Dataset, ...]:
-    """Embeds the training, validation and test clips by a frozen encoder, or reads their vectors from the cache."""
-    encoder.to(args.device)
-    splits = []
-    with args.main_process_first(local=False, desc="embedding"):
-        for split in (clips.train, clips.validation, clips.test):
-            embeddings = embed_cached(
-                model=encoder,
-                extractor=extractor,
-                dataset=split,
-                audio_column=clips.audio_column,
-                label_column=clips.label_column,
-                cache_dir=cache_dir,
-                random_windows=split is clips.train,
-                num_workers=args.dataloader_num_workers,
-            )
-            splits.append(embeddings)
-    return tuple(splits)
-
-
-def decode_splits(extractor: COLAFeatureExtractor, clips: LabelledClips, window_size: int) -> tuple[Dataset, ...]:
-    """
-    Prepares the training, validation and test clips to be decoded when they are accessed.
-
-    Training clips are random segments of `window_size` frames, validation and test clips are whole.
-    """
-    splits = []
-    for split, num_frames in ((clips.train, window_size), (clips.validation, None), (clips.test, None)):
-        rows = undecoded(split.select_columns([clips.audio_column, clips.label_column]), clips.audio_column)
-        decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column, num_frames)
-        splits.append(rows.with_transform(decoder))
-    return tuple(splits)
-
-
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Computes the metrics of single-label or multi-label predictions, depending on the shape of the labels."""
-    logits, labels = prediction.predictions, prediction.label_ids
-    if labels.ndim == 2:
-        return MultiLabelMetrics(keep_in_memory=True).compute(predictions=logits, references=labels.astype(int))
-    return ClassificationMetrics(keep_in_memory=True).compute(predictions=logits.argmax(-1), references=labels)
-
-
-class ClassificationTrainer(Trainer):
-    """The Trainer, except that `push_to_hub` writes the model card of this project in place of the Trainer's own."""
-
-    results: dict[str, Any] | None = None
-    recipe: dict[str, Any] | None = None
-
-    def create_model_card(self, **kwargs: Any) -> None:
-        if self.is_world_process_zero() and self.results is not None:
-            output_dir = Path(self.args.output_dir)
-            format_model_card(output_dir.name, self.results, self.recipe).save(output_dir / "README.md")
-
-
 def train_classifier(
-    model_args: ModelArguments, data_args: DataArguments, args: ClassificationArguments
+    model_args: ModelArguments, data_args: DataArguments, args: ClassificationArguments, verbose: bool = True
 ) -> dict[str, Any]:
     """
     Trains a classifier and tests it.
 
-    The model, its feature extractor, a model card, plots and `results.json` are written to `args.output_dir`.
+    The model, its feature extractor, a model card and `results.json` are written to `args.output_dir`, and plots if
+    they can be drawn. If testing fails, all of it is there except for the metrics and the plots.
 
     Args:
         model_args ([`ModelArguments`]):
@@ -185,67 +140,102 @@ def train_classifier(
             The labelled clips.
         args ([`ClassificationArguments`]):
             The Trainer's arguments.
+        verbose (`bool`, *optional*, defaults to `True`):
+            Whether the Trainer prints what it logs.
 
     Returns:
         `dict[str, Any]`: The metrics on the test split (`accuracy` or, for several labels, `map`, and `macro_f1`, as
         fractions), the mode, the size of the data, the seed, and the seconds that embedding and training took.
 
     Raises:
-        `ValueError`, `OSError`: If an argument or the data cannot be used; the message says which and what to do.
+        `ValueError`, `OSError`: If an argument or the data cannot be used, or if the disk is full; the message says
+            which and what to do.
     """
     args = copy.copy(args)  # Some are adapted to the data below; the caller's stay as they are.
     checkpoint = find_checkpoint(args.resume_from_checkpoint, args.output_dir)
     set_seed(args.seed)
-    clips = prepare_clips(data_args.load(), data_args.label_column, args.seed, data_args.audio_column)
+    clips = load_clips(data_args, args)
     model, extractor = build_model(model_args, clips.classes, clips.multi_label)
     decide_best_epoch(args, clips)
 
     started = time.perf_counter()
+    num_bytes = CHECKPOINT_COPIES * sum(p.numel() * p.element_size() for p in model.parameters())
+    with suggest_skipping(), report_full_disk(args.output_dir, num_bytes):
+        trainer, test = build_trainer(model, extractor, clips, args, model_args.embedding_cache)
+        if not verbose:
+            trainer.remove_callback(PrinterCallback)
+        trainer.results = describe_results(model_args, data_args, clips)
+        trainer.recipe = describe_recipe(model_args, args, model.config)
+        train_and_save(trainer, checkpoint)
+        try:
+            prediction = trainer.predict(test)
+        except Exception:
+            logger.warning(f"The classifier is trained and saved in {args.output_dir}, but it could not be tested.")
+            write_results(trainer, None, clips.classes)
+            raise
+        metrics = {
+            name: prediction.metrics[f"test_{name}"] for name in METRICS if f"test_{name}" in prediction.metrics
+        }
+        trainer.results |= metrics | {"seed": args.seed, "seconds": round(time.perf_counter() - started, 1)}
+        write_results(trainer, prediction, clips.classes)
+    return trainer.results
+
+
+def build_trainer(
+    model: COLAForAudioClassification,
+    extractor: COLAFeatureExtractor,
+    clips: LabelledClips,
+    args: ClassificationArguments,
+    cache_dir: str,
+) -> tuple[ClassificationTrainer, torch.utils.data.Dataset]:
+    """
+    Builds the trainer of a classifier and prepares the test clips.
+
+    The clips of a frozen encoder are embedded first, unless `cache_dir` is `"off"`; the encoder is then replaced
+    during training by one that passes vectors through.
+    """
     encoder = model.cola
-    if model.encoder_frozen and model_args.embedding_cache != "off":
-        train, validation, test = embed_splits(encoder, extractor, clips, args, model_args.embedding_cache)
-        model.cola, collator = CachedEncoder(), default_data_collator
+    if model.encoder_frozen and cache_dir != "off":
+        train, validation, test = embed_splits(encoder, extractor, clips, args, cache_dir)
+        model.cola = CachedEncoder()
+        collator = evaluation_collator = default_data_collator
         args.hub_strategy = HubStrategy.END  # Checkpoints have no encoder, so only the final model is pushed.
     else:
         train, validation, test = decode_splits(extractor, clips, model.config.window_size)
         collator = COLADataCollator(extractor)
+        evaluation_collator = WholeClipCollator(collator)
+    weights = None
+    if args.class_weights == "balanced":
+        weights = balanced_weights(list(clips.train[clips.label_column]), len(clips.classes))
+    patience = args.early_stopping_patience
     trainer = ClassificationTrainer(
         model=model,
         args=args,
         train_dataset=train,
         eval_dataset=validation,
         data_collator=collator,
-        compute_metrics=compute_metrics,
+        evaluation_collator=evaluation_collator,
+        class_weights=weights,
+        encoder=encoder,
+        callbacks=[EarlyStoppingCallback(patience)] if patience else None,
         processing_class=extractor,
     )
-    prediction = train_and_predict(trainer, encoder, test, checkpoint)
-    trainer.results = describe_results(model_args, data_args, clips, prediction.metrics)
-    trainer.results |= {"seed": args.seed, "seconds": round(time.perf_counter() - started, 1)}
-    trainer.recipe = describe_recipe(model_args, args, model.config)
-    write_results(trainer, prediction, clips.classes)
-    return trainer.results
+    return trainer, test
 
 
-def train_and_predict(
-    trainer: Trainer, encoder: COLAModel, test: torch.utils.data.Dataset, checkpoint: str | None
-) -> PredictionOutput:
-    """Trains the classifier, from a checkpoint if there is one, saves it together with its encoder, and tests it."""
+def train_and_save(trainer: ClassificationTrainer, checkpoint: str | None) -> None:
+    """Trains the classifier, from a checkpoint if there is one, and saves it together with its encoder."""
     trainer.train(resume_from_checkpoint=checkpoint)
     model, trained_on = trainer.model, trainer.model.cola  # The encoder, or what stands in for it.
     # The model is saved before test clips are decoded, so that a damaged one does not cost the trained weights. As an
     # internal call this pushes nothing yet: the model card is still missing.
-    model.cola = encoder
+    model.cola = trainer.encoder
     trainer.save_model(_internal_call=True)
     model.cola = trained_on
-    prediction = trainer.predict(test)
-    model.cola = encoder
-    return prediction
 
 
-def describe_results(
-    model_args: ModelArguments, data_args: DataArguments, clips: LabelledClips, test_metrics: dict[str, float]
-) -> dict[str, Any]:
-    """Collects the metrics on the test split, and the mode and the data that they belong to."""
+def describe_results(model_args: ModelArguments, data_args: DataArguments, clips: LabelledClips) -> dict[str, Any]:
+    """Describes what is trained: the mode and the data."""
     return {
         "mode": model_args.mode,
         "data": data_args.name,
@@ -253,16 +243,26 @@ def describe_results(
         "num_train": len(clips.train),
         "num_validation": len(clips.validation),
         "num_test": len(clips.test),
-        **{name: test_metrics[f"test_{name}"] for name in METRICS if f"test_{name}" in test_metrics},
     }
 
 
-def write_results(trainer: ClassificationTrainer, prediction: PredictionOutput, classes: list[str]) -> None:
-    """Writes `results.json`, the plots and the model card beside the saved model, and pushes all of it if asked to."""
+def write_results(trainer: ClassificationTrainer, prediction: PredictionOutput | None, classes: list[str]) -> None:
+    """
+    Writes `results.json`, the plots and the model card beside the saved model, and pushes all of it if asked to.
+
+    Plots that cannot be drawn are a warning. Without predictions there are no plots, and nothing is pushed.
+    """
+    trainer.model.cola = trainer.encoder
+    output_dir = Path(trainer.args.output_dir)
     if trainer.is_world_process_zero():
-        output_dir = Path(trainer.args.output_dir)
-        (output_dir / "results.json").write_text(json.dumps(trainer.results, indent=2))
-        plot_metrics(prediction.predictions, prediction.label_ids, classes, output_dir)
+        write_text(output_dir / "results.json", json.dumps(trainer.results, indent=2))
+        for plot in PLOTS:  # those of an earlier run
+            (output_dir / plot).unlink(missing_ok=True)
+        if prediction is not None:
+            try:
+                plot_metrics(prediction.predictions, prediction.label_ids, classes, output_dir)
+            except Exception as error:
+                logger.warning(f"The plots could not be drawn in {output_dir}: {type(error).__name__}: {error}")
     trainer.create_model_card()
-    if trainer.args.push_to_hub:
+    if trainer.args.push_to_hub and prediction is not None:
         trainer.push_to_hub()

@@ -19,6 +19,7 @@ MODES = {
     "supervised": "an encoder with random weights is trained together with the linear layer",
 }
 CHECKPOINT_MODES = ("frozen", "fine-tuned")  # These start from the checkpoint's weights.
+CLASS_WEIGHTS = ("none", "balanced")
 FROZEN_MODES = ("frozen", "random")  # These train the linear layer alone.
 
 
@@ -71,8 +72,18 @@ class DataArguments:
         default=None, metadata={"help": "The column of audio. Defaults to the only column of type Audio."}
     )
     label_column: str = field(default="label", metadata={"help": "The column of labels."})
+    skip_bad_clips: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out clips that are missing, empty, damaged or otherwise unusable, and list them in "
+            "OUTPUT_DIR/skipped.tsv. All clips are decoded once to find them. By default the first one is an error."
+        },
+    )
 
     def __post_init__(self) -> None:
+        for name, value in (("dataset_name", self.dataset_name), ("data_dir", self.data_dir)):
+            if value is not None and not value.strip():
+                raise ValueError(f"--{name} is empty: name a folder{' or a data set' * (name == 'dataset_name')}.")
         if (self.dataset_name is None) == (self.task is None):
             raise ValueError("Name the data to train on: pass either --dataset_name, or --task with --data_dir.")
         if self.task is not None and self.task not in TASKS:
@@ -83,7 +94,10 @@ class DataArguments:
     @property
     def name(self) -> str:
         """The name of the task or the data set, for results and cards."""
-        return self.task or Path(self.dataset_name).name
+        if self.task is not None:
+            return self.task
+        path = Path(self.dataset_name).expanduser()
+        return path.resolve().name if path.exists() else path.name
 
     def load(self) -> DatasetDict:
         """Loads the splits of the task or the data set."""
@@ -139,3 +153,27 @@ class ClassificationArguments(TrainingArguments):
         metadata={"help": "Whether to pin memory, which makes copies to a GPU faster."},
     )
     report_to: str = field(default="none", metadata={"help": "The experiment trackers to report to."})
+    class_weights: str = field(
+        default="none",
+        metadata={
+            "help": "How much each class counts in the loss: 'none' for the same weight for each clip, or 'balanced' "
+            "for weights in inverse proportion to the number of training clips of a class."
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop training when --metric_for_best_model has not improved in this many evaluations. By default "
+            "all epochs are trained."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise ValueError(f"--class_weights must be one of {', '.join(CLASS_WEIGHTS)}, got {self.class_weights!r}.")
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1:
+                raise ValueError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
+            if not self.load_best_model_at_end:
+                raise ValueError("--early_stopping_patience needs --load_best_model_at_end True.")

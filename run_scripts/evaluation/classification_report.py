@@ -19,6 +19,7 @@ METRICS = {"accuracy": ("accuracy", "accuracy"), "map": ("mAP", "mAP"), "macro_f
 # A confusion matrix of more classes is too large to look at.
 MAX_CONFUSION_CLASSES = 100
 
+PER_CLASS, CONFUSION_MATRIX = PLOTS = ("per_class.png", "confusion_matrix.png")
 CARD_TEMPLATE = Path(__file__).with_name("classification_card.md")
 
 
@@ -37,23 +38,23 @@ def plot_metrics(logits: np.ndarray, labels: np.ndarray, names: list[str], outpu
             The folder to write `per_class.png` and `confusion_matrix.png` to.
     """
     if labels.ndim == 2:
-        plot_class_bars(average_precisions(logits, labels), names, output_dir / "per_class.png", "average precision")
+        plot_class_bars(average_precisions(logits, labels), names, output_dir / PER_CLASS, "average precision")
         return
     predicted = logits.argmax(-1)
     f1 = class_f1(predicted, labels, len(names))
     f1[~np.isin(range(len(names)), labels)] = np.nan  # These classes have no test clips.
-    plot_class_bars(f1, names, output_dir / "per_class.png", "F1")
+    plot_class_bars(f1, names, output_dir / PER_CLASS, "F1")
     if len(names) <= MAX_CONFUSION_CLASSES:
         matrix = confusion_matrix(labels, predicted, labels=range(len(names)))
-        plot_confusion_matrix(matrix, names, output_dir / "confusion_matrix.png")
+        plot_confusion_matrix(matrix, names, output_dir / CONFUSION_MATRIX)
 
 
 def describe_recipe(model_args: ModelArguments, args: ClassificationArguments, config: COLAConfig) -> dict[str, Any]:
     """Lists the settings of a training run, by their names in the model card."""
     checkpoint = model_args.model_name_or_path
     kept = f"the epoch of the best validation {args.metric_for_best_model}"
-    return {
-        "checkpoint": Path(checkpoint).name if checkpoint else "none",
+    recipe = {
+        "checkpoint": Path(checkpoint).resolve().name if checkpoint else "none",
         "encoder": config.encoder,
         "mode": model_args.mode,
         "epochs": f"{args.num_train_epochs:g}",
@@ -64,9 +65,14 @@ def describe_recipe(model_args: ModelArguments, args: ClassificationArguments, c
         "training segments": f"random, {config.window_size} frames",
         "seed": args.seed,
     }
+    if args.class_weights != "none":
+        recipe["class weights"] = args.class_weights
+    if args.early_stopping_patience is not None:
+        recipe["early stopping"] = f"after {args.early_stopping_patience} evaluations without improvement"
+    return recipe
 
 
-def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]) -> ModelCard:
+def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any], plots: list[str]) -> ModelCard:
     """
     Writes the model card of a classifier.
 
@@ -77,6 +83,8 @@ def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]
             What `train_classifier` returns: the metrics on the test split, and the size of the data.
         recipe (`dict[str, Any]`):
             What [`describe_recipe`] returns.
+        plots (`list[str]`):
+            Those of `PLOTS` that were drawn.
     """
     metrics = {key: results[key] for key in METRICS if key in results}
     eval_results = [
@@ -97,7 +105,7 @@ def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]
         tags=["audio", "cola"],
         metrics=[METRICS[key][1] for key in metrics],
         model_name=name,
-        eval_results=eval_results,
+        eval_results=eval_results or None,
     )
     multi_label = "map" in results
     return ModelCard.from_template(
@@ -109,5 +117,6 @@ def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]
         metrics={METRICS[key][0]: value for key, value in metrics.items()},
         recipe=recipe,
         multi_label=multi_label,
-        has_confusion_matrix=not multi_label and results["num_classes"] <= MAX_CONFUSION_CLASSES,
+        has_class_bars=PER_CLASS in plots,
+        has_confusion_matrix=CONFUSION_MATRIX in plots,
     )

@@ -1,7 +1,7 @@
 """Embedders, which turn clips into vectors: by a frozen encoder, or by statistics of the log-mel spectrogram."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from transformers import set_seed
 
 from feature_extraction import COLAFeatureExtractor, find_audio_column, load_audio, undecoded
 from modeling_cola import COLAConfig, COLAModel
+from run_scripts.evaluation.batches import batch_by_samples
 
 
 LOG_MEL = "log-mel statistics"
@@ -19,8 +20,10 @@ LOG_MEL = "log-mel statistics"
 # An embedder takes mono waveforms at 16 kHz and returns a vector for each, `[N, D]`.
 Embedder = Callable[[list[np.ndarray]], np.ndarray]
 
-# How many decoded clips are in memory at a time.
+# How many decoded clips, and how many of their samples, are in memory at a time: at 16 kHz 70 minutes, or 268 MB. One
+# clip may be longer.
 CLIPS_AT_ONCE = 128
+SAMPLES_AT_ONCE = 2**26
 
 
 def log_mel_statistics(extractor: COLAFeatureExtractor) -> Embedder:
@@ -59,9 +62,9 @@ def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor) -> Embed
     return embed
 
 
-def read_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> list[np.ndarray]:
+def iterate_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> Iterator[np.ndarray]:
     """
-    Decodes all clips of a data set.
+    Decodes the clips of a data set one after another.
 
     Args:
         dataset (`Dataset`):
@@ -73,7 +76,13 @@ def read_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> li
     """
     column = find_audio_column(dataset)
     rows = undecoded(dataset.select_columns([column]), column)
-    return [load_audio(row[column], sampling_rate) for row in tqdm(rows, desc=description, leave=False)]
+    for row in tqdm(rows, desc=description, leave=False):
+        yield load_audio(row[column], sampling_rate)
+
+
+def read_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> list[np.ndarray]:
+    """Decodes all clips of a data set. The arguments are those of [`iterate_waveforms`]."""
+    return list(iterate_waveforms(dataset, sampling_rate, description))
 
 
 def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, batch_size: int = 32) -> np.ndarray:
@@ -88,10 +97,10 @@ def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, ba
         description (`str`):
             The text of the progress bar.
         batch_size (`int`, *optional*, defaults to 32):
-            The number of waveforms in a batch.
+            The greatest number of waveforms in a batch. Batches of long waveforms are smaller.
     """
     order = np.argsort([len(waveform) for waveform in waveforms], kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = list(batch_by_samples(order, lambda i: len(waveforms[i]), batch_size))
     vectors = [
         embed([waveforms[i] for i in batch]) for batch in tqdm(batches, desc=description, leave=False, unit="batch")
     ]
@@ -118,9 +127,8 @@ def embed_clips(
     """
     sampling_rate = COLAFeatureExtractor().sampling_rate
     vectors, seconds = {method: [] for method in embedders}, dict.fromkeys(embedders, 0.0)
-    for start in range(0, len(dataset), CLIPS_AT_ONCE):
-        chunk = dataset.select(range(start, min(start + CLIPS_AT_ONCE, len(dataset))))
-        waveforms = read_waveforms(chunk, sampling_rate, f"{name}: decoding")
+    decoded = iterate_waveforms(dataset, sampling_rate, f"{name}: decoding")
+    for waveforms in batch_by_samples(decoded, len, CLIPS_AT_ONCE, SAMPLES_AT_ONCE, padded=False):
         for method, embed in embedders.items():
             started = time.perf_counter()
             vectors[method].append(embed_all(embed, waveforms, f"{name}: {method}"))

@@ -29,6 +29,8 @@ from transformers.utils import can_return_tuple
 
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
+from run_scripts.common.disk import DiskFullError, is_disk_full
+from run_scripts.evaluation.batches import batch_by_samples
 
 
 logger = logging.getLogger(__name__)
@@ -169,7 +171,7 @@ def embed_cached(
     if entry is None:
         clips = undecoded(dataset.select_columns([audio_column, label_column]), audio_column)
         clips = clips.with_transform(ClipDecoder(extractor, audio_column, label_column))
-        _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings)
+        _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings, len(clips))
         entry = _read(folder)
     if entry is None:
         raise OSError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
@@ -183,10 +185,10 @@ def _embed(
 ) -> Iterator[np.ndarray]:
     """Yields the vectors `[num_vectors, hidden_size]` of each clip."""
     model.eval()
-    loader = DataLoader(clips, batch_size=CLIPS_AT_ONCE, collate_fn=list, num_workers=num_workers)
-    for rows in tqdm(loader, desc="Embedding clips", unit="batch", leave=False):
-        waveforms = [row["waveform"] for row in rows]
-        windows = [[waveform] if num_samples is None else cut_windows(waveform, num_samples) for waveform in waveforms]
+    loader = DataLoader(clips, batch_size=None, collate_fn=dict, num_workers=num_workers)
+    waveforms = (row["waveform"] for row in tqdm(loader, desc="Embedding clips", unit="clip", leave=False))
+    cut = (cut_windows(waveform, num_samples) if num_samples else [waveform] for waveform in waveforms)
+    for windows in batch_by_samples(cut, lambda clip_windows: sum(map(len, clip_windows)), CLIPS_AT_ONCE):
         batch = [window for clip_windows in windows for window in clip_windows]
         features = extractor(batch, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(model.device)
         vectors = model(**features).pooler_output.float().cpu().numpy()
@@ -210,12 +212,12 @@ def _read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     return vectors, offsets
 
 
-def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str, Any]) -> None:
+def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str, Any], num_clips: int) -> None:
     """Writes an entry clip by clip, so that the vectors need not fit in memory."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    offsets, checksum, hidden_size = [0], 0, 0
     try:
         temporary.mkdir(parents=True)
-        offsets, checksum, hidden_size = [0], 0, 0
         with open(temporary / VECTORS, "wb") as file:
             for vectors in clip_vectors:
                 data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
@@ -232,9 +234,14 @@ def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str,
     except FileNotFoundError:
         raise  # A clip's file is missing, and the message says which.
     except OSError as error:
-        raise OSError(
-            f"Could not write {folder}: {error}. Make room, name another folder with --embedding_cache, or pass "
-            "--embedding_cache off to embed the clips again in each epoch."
+        kind, missing = OSError, ""
+        if is_disk_full(error) and len(offsets) > 1:
+            # The other clips take about as much room as those that are written.
+            rest = (num_clips - len(offsets) + 2) * hidden_size * 4 * offsets[-1] // (len(offsets) - 1)
+            kind, missing = DiskFullError, f" (about {rest / 1e6:.1f} MB are missing)"
+        raise kind(
+            f"Could not write {folder}: {error.strerror or error}{missing}. Make room, name another folder with "
+            "--embedding_cache, or pass --embedding_cache off to embed the clips again in each epoch."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

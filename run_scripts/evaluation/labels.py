@@ -1,9 +1,12 @@
 """Labelled data sets: encoding their labels as classes, and splitting them."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, LargeList, List, Value
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from feature_extraction import find_audio_column, load_audio_dataset
 
@@ -216,6 +219,7 @@ def split_dataset(dataset: DatasetDict, label_column: str, seed: int) -> tuple[D
     Returns the training, validation and test clips of a data set whose labels are encoded.
 
     A test or validation split that is missing is held out of the training clips, with the same share of each class.
+    Clips with the same value in a column `group`, if there is one (a speaker, a recording), stay together.
 
     Args:
         dataset (`DatasetDict`):
@@ -226,7 +230,7 @@ def split_dataset(dataset: DatasetDict, label_column: str, seed: int) -> tuple[D
             The seed by which clips are held out.
 
     Raises:
-        `ValueError`: If a class has too few clips to hold any out.
+        `ValueError`: If a class has too few clips, or the column `group` too few groups, to hold any out.
     """
     train, splits = dataset["train"], {}
     for split, share in HELD_OUT_SHARES.items():
@@ -242,6 +246,8 @@ def split_dataset(dataset: DatasetDict, label_column: str, seed: int) -> tuple[D
 
 def _hold_out(clips: Dataset, share: float, label_column: str, seed: int) -> tuple[Dataset, Dataset]:
     """Divides clips into those that remain and a share that is held out, stratified if there is one label per clip."""
+    if "group" in clips.column_names:
+        return _hold_out_groups(clips, share, label_column, seed)
     count, stratify_by = round(share * len(clips)), None
     classes = clips.features[label_column]
     if isinstance(classes, ClassLabel):
@@ -249,3 +255,20 @@ def _hold_out(clips: Dataset, share: float, label_column: str, seed: int) -> tup
         count, stratify_by = max(count, classes.num_classes), label_column
     parts = clips.train_test_split(max(count, 1), seed=seed, stratify_by_column=stratify_by)
     return parts["train"], parts["test"]
+
+
+def _hold_out_groups(clips: Dataset, share: float, label_column: str, seed: int) -> tuple[Dataset, Dataset]:
+    """Divides clips as [`_hold_out`] does, so that no group is in both parts."""
+    groups = [str(group) for group in clips["group"]]
+    folds = min(round(1 / share), len(set(groups)))
+    if folds < 2:
+        raise ValueError("all clips have the same value in the column 'group'.")
+    if isinstance(clips.features[label_column], ClassLabel):
+        splitter, labels = StratifiedGroupKFold(folds, shuffle=True, random_state=seed), clips[label_column]
+    else:
+        splitter, labels = GroupKFold(folds, shuffle=True, random_state=seed), None
+    with warnings.catch_warnings():
+        # A class may have fewer clips than there are folds, of which only one is used.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        remaining, held_out = next(splitter.split(np.zeros(len(clips)), labels, groups))
+    return clips.select(remaining), clips.select(held_out)

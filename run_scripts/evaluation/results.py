@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import io
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ import numpy as np
 from datasets import DatasetDict
 
 from feature_extraction import find_audio_column
+from run_scripts.common.disk import write_text
 from run_scripts.common.plots import plot_accuracy_bars
 from run_scripts.evaluation.embedding_cache import hash_clips
 from run_scripts.evaluation.methods import MODES, TRAINED_MODES, Method
 from run_scripts.evaluation.probes import NEIGHBOURS
 from run_scripts.paper_tasks import TASKS
 
+
+logger = logging.getLogger(__name__)
 
 # The metrics of a method, all of them accuracies in %, and the titles of their tables.
 METRICS = {
@@ -44,19 +49,29 @@ class Cells:
             The number of epochs of methods whose encoder is trained.
         folds (`int`, *optional*):
             The number of folds, if the metrics come from cross-validation on the training clips.
+        skip_bad_clips (`bool`, *optional*, defaults to `False`):
+            Whether clips that cannot be used are left out.
     """
 
-    def __init__(self, folder: Path, splits: DatasetDict, epochs: int, folds: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        splits: DatasetDict,
+        epochs: int,
+        folds: int | None = None,
+        skip_bad_clips: bool = False,
+    ):
         self.folder = folder
-        self.sizes = {f"num_{name}": len(split) for name, split in splits.items()}
+        self.splits = splits
         self.clip_hashes = [hash_clips(split, find_audio_column(split)) for split in splits.values()]
-        self.epochs, self.folds = epochs, folds
+        self.epochs, self.folds, self.skip_bad_clips = epochs, folds, skip_bad_clips
 
     def path(self, method: Method) -> Path:
         """Returns the file of a method."""
         settings = [VERSION, method.mode, method.encoder_hash, self.clip_hashes, method.seed]
         settings += [self.epochs] if method.mode in TRAINED_MODES else []
         settings += [self.folds] if self.folds else []
+        settings += ["skip_bad_clips"] if self.skip_bad_clips else []
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         return self.folder / f"{method.mode}-seed{method.seed}-{key}.json"
 
@@ -69,15 +84,24 @@ class Cells:
         return cell | {"method": method.name}  # The checkpoint may have been renamed since.
 
     def write(self, method: Method, metrics: dict[str, float]) -> None:
-        """Writes the metrics of a method, and the seconds that they took."""
+        """
+        Writes the metrics of a method, and the seconds that they took.
+
+        Raises:
+            `OSError`: If they cannot be written. If the disk is full, the message says how much room is missing.
+        """
         path = self.path(method)
         cell = {"task": self.folder.name, "method": method.name, "mode": method.mode, "seed": method.seed}
         cell |= dict.fromkeys(METRICS) | {name: round(value, 4) for name, value in metrics.items()}
-        cell |= self.sizes | {"epochs": self.epochs if method.mode in TRAINED_MODES else None, "key": path.stem[-16:]}
+        cell |= {f"num_{name}": len(split) for name, split in self.splits.items()}
+        cell |= {"epochs": self.epochs if method.mode in TRAINED_MODES else None, "key": path.stem[-16:]}
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(cell, indent=2))
-        os.replace(temporary, path)
+        try:
+            write_text(temporary, json.dumps(cell, indent=2))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -202,30 +226,23 @@ def _format_value(value: float, deviation: float) -> str:
     return f"{value:.1f}" if np.isnan(deviation) else f"{value:.1f} ± {deviation:.1f}"
 
 
-def write_results(
-    output_dir: Path,
-    cells: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    caption: str,
-    failures: dict[str, Exception],
-) -> Tables:
+def format_report(
+    rows: list[dict[str, Any]], caption: str, failures: dict[str, Exception] | None = None
+) -> tuple[str, Tables]:
     """
-    Writes `results.md`, `results.json` and `results.csv` and a bar chart of each metric, and prints the tables.
+    Formats the tables of all metrics.
 
     Args:
-        output_dir (`Path`):
-            The folder to write to.
-        cells (`list[dict[str, Any]]`):
-            The cells of this run, which go into `results.json`.
         rows (`list[dict[str, Any]]`):
-            The rows to show, which go into the tables: this run's first, then others to compare them with.
+            The rows to show: this run's first, then others to compare them with.
         caption (`str`):
             A sentence that says what the values in the tables are.
-        failures (`dict[str, Exception]`):
+        failures (`dict[str, Exception]`, *optional*):
             The tasks and methods that are missing from the tables, and why.
 
     Returns:
-        `dict[str, dict[str, dict[str, float]]]`: `tables[metric][task][method]`, an accuracy in %.
+        `tuple[str, dict[str, dict[str, dict[str, float]]]]`: The text in Markdown, and `tables[metric][task][method]`,
+        an accuracy in %.
     """
     tables = {metric: table for metric in METRICS if any((table := build_table(rows, metric)).values())}
     text = f"{caption}\n"
@@ -234,13 +251,37 @@ def write_results(
     if failures:
         text += "\nLeft out because of errors:\n\n"
         text += "".join(f"- {name}: {error}\n" for name, error in failures.items())
-    (output_dir / "results.md").write_text(text)
-    (output_dir / "results.json").write_text(json.dumps(cells, indent=2))
-    with open(output_dir / "results.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    for metric, table in tables.items():
-        plot_accuracy_bars(table, output_dir / f"{metric}.png", title=METRICS[metric])
-    print(text)
-    return tables
+    return text, tables
+
+
+def write_results(
+    output_dir: Path, cells: list[dict[str, Any]], rows: list[dict[str, Any]], text: str, tables: Tables
+) -> None:
+    """
+    Writes `results.md`, `results.json` and `results.csv`, and a bar chart of each metric if it can be drawn.
+
+    Args:
+        output_dir (`Path`):
+            The folder to write to.
+        cells (`list[dict[str, Any]]`):
+            The cells of this run, which go into `results.json`.
+        rows (`list[dict[str, Any]]`):
+            The rows of the tables, which go into `results.csv`.
+        text (`str`), tables (`dict[str, dict[str, dict[str, float]]]`):
+            What [`format_report`] returns.
+
+    Raises:
+        `OSError`: If a file other than a chart cannot be written.
+    """
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(output_dir / "results.md", text)
+    write_text(output_dir / "results.json", json.dumps(cells, indent=2))
+    write_text(output_dir / "results.csv", table.getvalue())
+    for metric, accuracies in tables.items():
+        try:
+            plot_accuracy_bars(accuracies, output_dir / f"{metric}.png", title=METRICS[metric])
+        except Exception as error:
+            logger.warning(f"The plot {metric}.png could not be drawn: {type(error).__name__}: {error}")

@@ -14,14 +14,20 @@ def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
 
     Args:
         tasks_dir (`str`):
-            The folder that holds them.
+            The folder that holds them, `--tasks_dir`.
         names (`list[str]`, *optional*):
             The names of the tasks to find. Defaults to all.
 
     Raises:
         `FileNotFoundError`: If there are no folders, or none of a given name.
     """
-    folders = sorted(path for path in Path(tasks_dir).expanduser().glob("*") if path.is_dir())
+    root = Path(tasks_dir).expanduser()
+    if not tasks_dir.strip() or not root.is_dir():
+        what = "is empty" if not tasks_dir.strip() else "is a file" if root.exists() else "does not exist"
+        raise FileNotFoundError(
+            f"--tasks_dir {tasks_dir!r} {what}: name the folder that holds a folder for each task."
+        )
+    folders = sorted(path for path in root.glob("*") if path.is_dir())
     if not folders:
         raise FileNotFoundError(f"{tasks_dir} holds no folders: each task is a folder with train and test clips.")
     missing = set(names or []) - {folder.name for folder in folders}

@@ -18,13 +18,9 @@ from helpers import write_tones
 from modeling_cola import COLAForAudioClassification, COLAModel
 from run_scripts import run_classification
 from run_scripts.evaluation import classification, embedding_cache
-from run_scripts.evaluation.classification import (
-    ClassificationTrainer,
-    build_model,
-    find_checkpoint,
-    train_classifier,
-)
+from run_scripts.evaluation.classification import build_model, find_checkpoint, train_classifier
 from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
+from run_scripts.evaluation.classification_trainer import ClassificationTrainer
 
 
 def arguments(data: Path, output_dir: Path, mode: str, checkpoint: Path | None = None, *more: str) -> list[str]:

@@ -89,3 +89,35 @@ def test_class_bars_are_sorted_and_leave_out_classes_without_clips(tmp_path: Pat
     assert [bar.get_width() for bar in few.patches] == pytest.approx([90, 80, 50, 10])
     assert [label.get_text() for label in many.get_yticklabels()] == [f"class {i}" for i in range(59, -1, -1)]
     assert many.get_title() == "Average precision by class (the 60 worst of 100)"
+
+
+def test_confusions_have_counts_and_no_blank_bands(tmp_path: Path, figures: list[Figure]):
+    matrix = np.array([[1200, 0, 400, 0], [0, 0, 0, 0], [1, 0, 3, 0], [0, 0, 0, 0]])
+    matrix[3, 3], matrix[0, 1] = 0, 400
+    plots.plot_confusion_matrix(matrix, ["a", "b", "c", "d"], tmp_path / "matrix.png")
+    (axis, _) = figures[0].axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b", "c"]  # d occurs nowhere
+    drawn = {(text.get_position(), text.get_text()) for text in axis.texts}
+    assert drawn == {
+        ((0, 0), "60 %\n1,200"),
+        ((1, 0), "20 %\n400"),
+        ((2, 0), "20 %\n400"),
+        ((1, 1), "no clips"),
+        ((0, 2), "25 %\n1"),
+        ((2, 2), "75 %\n3"),
+    }
+
+
+def test_missing_accuracies_leave_no_gap(tmp_path: Path, figures: list[Figure]):
+    table = {"one": {"A": 50.0, "B": np.nan, "C": 60.0}, "two": {"A": 50.0, "B": 55.0, "C": 60.0}}
+    plots.plot_accuracy_bars(table, tmp_path / "bars.png")
+    bars = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in figures[0].axes[0].patches)
+    gaps = [start - end for (_, end), (start, _) in zip(bars, bars[1:])]
+    assert len(bars) == 5 and [gap > 1e-6 for gap in gaps] == [False, True, False, False]
+
+
+def test_names_in_any_script_give_no_glyph_warnings(tmp_path: Path, recwarn: pytest.WarningsRecorder):
+    names = ["犬の声", "قطة", "$a$ $b$"]
+    plots.plot_confusion_matrix(np.eye(3, dtype=int), names, tmp_path / "matrix.png")
+    plots.plot_class_bars(np.array([0.1, 0.2, 0.3]), names, tmp_path / "bars.png", "F1")
+    assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]

@@ -12,7 +12,8 @@ from datasets import Dataset
 from feature_extraction import COLAFeatureExtractor, load_audio, load_audio_dataset
 from helpers import write_tones
 from modeling_cola import COLAConfig, COLAModel
-from run_scripts.evaluation import embedding_cache
+from run_scripts.common.disk import DiskFullError
+from run_scripts.evaluation import batches, embedding_cache
 from run_scripts.evaluation.embedding_cache import Embeddings, cut_windows, embed_cached, hash_clips, hash_encoder
 
 
@@ -140,4 +141,31 @@ def test_a_cache_that_cannot_be_written_is_named(model: COLAModel, clips: Datase
         embed(model, clips, tmp_path / "file")
     Path(clips[0]["audio"]["path"]).unlink()
     with pytest.raises(FileNotFoundError, match="0.wav"):
+        embed(model, clips, tmp_path / "cache")
+
+
+def test_one_long_clip_does_not_pad_the_short_ones(
+    model: COLAModel, clips: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rng, extractor = np.random.default_rng(0), COLAFeatureExtractor
+    soundfile.write(tmp_path / "clips" / "a" / "1.wav", 0.1 * rng.standard_normal(60 * 16000), 16000)
+    before = {mode: embed(model, clips, tmp_path / "before", mode).vectors for mode in (False, True)}
+    monkeypatch.setattr(batches, "MAX_BATCH_SAMPLES", 500_000)
+    shapes, log_mel = [], extractor.log_mel
+
+    def spy(self: COLAFeatureExtractor, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple:
+        shapes.append(tuple(waveforms.shape))
+        return log_mel(self, waveforms, lengths)
+
+    monkeypatch.setattr(extractor, "log_mel", spy)
+    for mode, vectors in before.items():
+        np.testing.assert_allclose(embed(model, clips, tmp_path / "after", mode).vectors, vectors, atol=1e-6)
+    assert shapes == [(1, 8000), (1, 960000), (2, 24000), (1, 8000), (64, 15600), (8, 15600)]
+
+
+def test_a_full_disk_is_named_with_the_room_that_is_missing(
+    model: COLAModel, clips: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(embedding_cache, "VECTORS", "/dev/full")
+    with pytest.raises(DiskFullError, match="Could not write .*No space left on device .*MB are missing.*Make room"):
         embed(model, clips, tmp_path / "cache")

@@ -1,0 +1,82 @@
+"""What the jobs write: full disks are reported with the file and the room that is missing, and files can be shared."""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# What libraries that are not written in Python say in place of an error number.
+FULL_MESSAGES = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or the one that caused it, says that a disk is full."""
+    if error is None:
+        return False
+    if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in FULL):
+        return True
+    return any(message in str(error) for message in FULL_MESSAGES) or is_disk_full(error.__cause__)
+
+
+class DiskFullError(OSError):
+    """Raised when a disk is full, by a message that names the file and the room that is missing."""
+
+
+@contextmanager
+def report_full_disk(path: str | Path, num_bytes: int) -> Iterator[None]:
+    """
+    Reports a full disk by one message that names the file and the room that is missing.
+
+    Args:
+        path (`str` or `Path`):
+            The file or folder that the block writes, unless the error names another one.
+        num_bytes (`int`):
+            About how many bytes the block writes.
+
+    Raises:
+        [`DiskFullError`]: If the disk becomes full in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error) or isinstance(error, DiskFullError):
+            raise
+        path = Path(error.filename if isinstance(error, OSError) and error.filename else path)
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+        free = shutil.disk_usage(folder).free
+        missing = max(num_bytes - free, 1)
+        raise DiskFullError(
+            f"The disk is full: {path} could not be written, {_format(free)} are free and about {_format(missing)} "
+            "are missing. Make room and run the same command again, or name another folder."
+        ) from error
+
+
+def _format(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes} bytes"
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    Writes a text file in UTF-8; file names in it that are not UTF-8 are written as they are.
+
+    Raises:
+        `OSError`: If it cannot be written. If the disk is full, the message says how much room is missing.
+    """
+    data = text.encode("utf-8", errors="surrogateescape")
+    with report_full_disk(path, len(data)):
+        path.write_bytes(data)
+
+
+def share_weights(folder: str | Path) -> None:
+    """
+    Gives the weights in the folder of a model the permissions of its `config.json`.
+
+    Files of weights are written under a temporary name, which makes them readable by their owner alone.
+    """
+    config = Path(folder) / "config.json"
+    if config.is_file():
+        for weights in Path(folder).glob("*.safetensors"):
+            weights.chmod(config.stat().st_mode & 0o777)

@@ -1,0 +1,61 @@
+"""The arguments of the benchmark."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from run_scripts.evaluation.methods import MODES, TRAINED_MODES
+
+
+@dataclass
+class BenchmarkArguments:
+    tasks_dir: str = field(metadata={"help": "The folder that holds a folder for each task."})
+    output_dir: str = field(metadata={"help": "The folder for the results, the tables and the plots."})
+    checkpoints: list[str] = field(
+        default_factory=list, metadata={"help": "The checkpoints: folders or names of models on the Hub."}
+    )
+    tasks: list[str] | None = field(
+        default=None, metadata={"help": "The names of the tasks to evaluate. Defaults to all tasks in --tasks_dir."}
+    )
+    modes: list[str] = field(
+        default_factory=lambda: ["log-mel", "random", "frozen"],
+        metadata={"help": f"The methods to compare, some of {', '.join(MODES)}."},
+    )
+    seeds: int = field(
+        default=1, metadata={"help": "The number of seeds, for random weights and for training, to average over."}
+    )
+    epochs: int = field(
+        default=20,
+        metadata={"help": "The number of epochs in the modes supervised and fine-tuned. The paper trains for 100."},
+    )
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "Cross-validate on this many folds of the training clips in place of testing, to choose between "
+            "checkpoints without reading a test clip. Clips with the same value in a column `group` share a fold."
+        },
+    )
+    compare: str | None = field(
+        default=None, metadata={"help": "The results.json of another run, whose columns are shown beside."}
+    )
+    skip_bad_clips: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out clips that are missing, empty, damaged or otherwise unusable, and list them in "
+            "OUTPUT_DIR/skipped.tsv. By default the methods that meet one are missing from the tables."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.modes) - set(MODES):
+            raise ValueError(f"--modes must be some of {', '.join(MODES)}, got {', '.join(sorted(unknown))}.")
+        for name, value in (("seeds", self.seeds), ("epochs", self.epochs)):
+            if value < 1:
+                raise ValueError(f"--{name} must be at least 1, got {value}.")
+        if self.folds is not None and self.folds < 2:
+            raise ValueError(f"--folds must be at least 2, got {self.folds}.")
+        if self.folds is not None and set(TRAINED_MODES) & set(self.modes):
+            raise ValueError(
+                f"--folds evaluates frozen encoders only: leave {' and '.join(TRAINED_MODES)} out of --modes."
+            )
+        if self.compare and not Path(self.compare).is_file():
+            raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")

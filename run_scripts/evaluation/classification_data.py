@@ -1,0 +1,74 @@
+"""The clips that a classifier is trained on: loading them, and embedding or decoding them for the Trainer."""
+
+import logging
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
+from modeling_cola import COLAModel
+from run_scripts.evaluation.bad_clips import SKIPPED, count_kinds, drop_bad_clips, write_skipped
+from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments
+from run_scripts.evaluation.embedding_cache import embed_cached
+from run_scripts.evaluation.labels import LabelledClips, prepare_clips
+
+
+logger = logging.getLogger(__name__)
+
+
+def load_clips(data_args: DataArguments, args: ClassificationArguments) -> LabelledClips:
+    """Loads the clips, leaves out and lists those that cannot be used if asked to, and splits them."""
+    splits = data_args.load()
+    if data_args.skip_bad_clips:
+        splits, notes = drop_bad_clips(
+            splits, data_args.audio_column, args.dataloader_num_workers, name=data_args.name
+        )
+        if notes:
+            logger.warning(
+                f"Skipped {len(notes)} clips ({count_kinds(notes)}): {args.output_dir}/{SKIPPED} lists them."
+            )
+        if args.process_index == 0:
+            Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+            write_skipped(Path(args.output_dir), notes)
+    return prepare_clips(splits, data_args.label_column, args.seed, data_args.audio_column)
+
+
+def embed_splits(
+    encoder: COLAModel,
+    extractor: COLAFeatureExtractor,
+    clips: LabelledClips,
+    args: ClassificationArguments,
+    cache_dir: str,
+) -> tuple[torch.utils.data.Dataset, ...]:
+    """Embeds the training, validation and test clips by a frozen encoder, or reads their vectors from the cache."""
+    encoder.to(args.device)
+    splits = []
+    with args.main_process_first(local=False, desc="embedding"):
+        for split in (clips.train, clips.validation, clips.test):
+            embeddings = embed_cached(
+                model=encoder,
+                extractor=extractor,
+                dataset=split,
+                audio_column=clips.audio_column,
+                label_column=clips.label_column,
+                cache_dir=cache_dir,
+                random_windows=split is clips.train,
+                num_workers=args.dataloader_num_workers,
+            )
+            splits.append(embeddings)
+    return tuple(splits)
+
+
+def decode_splits(extractor: COLAFeatureExtractor, clips: LabelledClips, window_size: int) -> tuple[Dataset, ...]:
+    """
+    Prepares the training, validation and test clips to be decoded when they are accessed.
+
+    Training clips are random segments of `window_size` frames, validation and test clips are whole.
+    """
+    splits = []
+    for split, num_frames in ((clips.train, window_size), (clips.validation, None), (clips.test, None)):
+        rows = undecoded(split.select_columns([clips.audio_column, clips.label_column]), clips.audio_column)
+        decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column, num_frames)
+        splits.append(rows.with_transform(decoder))
+    return tuple(splits)
