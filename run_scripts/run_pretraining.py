@@ -24,12 +24,14 @@ def main(argv: list[str] | None = None) -> Path:
     args, data_args, model_settings, training_settings = parser.parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
+    from run_scripts.common.quiet import quiet_libraries
     from run_scripts.pretraining.job import train
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO)
     tune_cpu()
-    return train(args, data_args, model_settings, training_settings)
+    with quiet_libraries():
+        return train(args, data_args, model_settings, training_settings)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from feature_extraction import (
     BadClipError,
     COLAFeatureExtractor,
+    CorruptShardError,
     SegmentPairs,
     collate_segment_pairs,
     describe_splits,
@@ -153,7 +154,12 @@ def _hold_out_of_stream(
     for shard in range(dataset.num_shards):
         if len(rows) == num_clips:
             break
-        rows_of_shard = list(dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)))
+        rows_of_shard = []
+        try:
+            for row in dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)):
+                rows_of_shard.append(row)
+        except CorruptShardError as error:
+            logger.warning(str(error))  # training meets it again, and lists it
         by_shard[shard] = len(rows_of_shard)
         rows += rows_of_shard
     return rows, by_shard
@@ -165,10 +171,14 @@ def _count_clips(dataset: IterableDataset, enough: int) -> int:
     if split in splits and splits[split].num_examples:
         return min(splits[split].num_examples, enough)
     count = 0
-    for batch in dataset.with_format("arrow").iter(READ_AT_ONCE):
-        count += len(batch)
-        if count >= enough:
-            return enough
+    for shard in range(dataset.num_shards):
+        try:
+            for batch in dataset.shard(dataset.num_shards, shard).with_format("arrow").iter(READ_AT_ONCE):
+                count += len(batch)
+                if count >= enough:
+                    return enough
+        except CorruptShardError:
+            continue
     return count
 
 

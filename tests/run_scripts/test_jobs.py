@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.stem != "__init__")
 
 
-@pytest.mark.parametrize("job", ["run_pretraining", "prepare_audio"])
+@pytest.mark.parametrize("job", ["run_pretraining", "run_benchmark", "prepare_audio"])
 def test_help_loads_no_heavy_library(job):
     """Loading them takes several times as long as the help itself."""
     code = (
