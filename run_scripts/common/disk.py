@@ -47,10 +47,12 @@ def report_full_disk(path: str | Path, num_bytes: int) -> Iterator[None]:
         path = Path(error.filename if isinstance(error, OSError) and error.filename else path)
         folder = next(parent for parent in path.absolute().parents if parent.is_dir())
         free = shutil.disk_usage(folder).free
-        missing = max(num_bytes - free, 1)
+        room = f"{_format(free)} are free"
+        if num_bytes > free:
+            room += f" and about {_format(num_bytes - free)} are missing"
         raise DiskFullError(
-            f"The disk is full: {path} could not be written, {_format(free)} are free and about {_format(missing)} "
-            "are missing. Make room and run the same command again, or name another folder."
+            f"The disk is full: {path} could not be written, {room}. Make room and run the same command again, or "
+            "name another folder."
         ) from error
 
 

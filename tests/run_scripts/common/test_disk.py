@@ -10,7 +10,7 @@ from run_scripts.common.disk import DiskFullError, is_disk_full, report_full_dis
 
 
 def test_a_full_disk_is_reported_with_the_file_and_the_room_that_is_missing(tmp_path: Path):
-    with pytest.raises(DiskFullError, match="The disk is full: /dev/full could not be written.*are missing"):
+    with pytest.raises(DiskFullError, match="is full: /dev/full could not be written, .* are free. Make room"):
         write_text(Path("/dev/full"), "text")
     with pytest.raises(
         DiskFullError, match="model.safetensors could not be written.* about .* MB are missing"
