@@ -3,7 +3,8 @@ The input side of COLA: from encoded audio to the features that the model reads.
 
 - `audio` decodes audio that `audio_source` opens, `errors` says what can be wrong with it;
 - `segments` draws random segments of a recording, `feature_extraction_cola` computes log-mel features of waveforms;
-- `loading` loads data sets that have an audio column, `collator` decodes and batches labelled clips of them;
+- `loading` loads data sets that have an audio column: folders of audio (`audio_folder`), `parquet` and `tars`;
+- `collator` decodes and batches labelled clips of them;
 - `clip_reader`, `pair_drawer` and `segment_stream` read such data sets as a stream of segment pairs, for pre-training.
 """
 
@@ -21,7 +22,7 @@ from .errors import (
     SilentAudioError,
 )
 from .feature_extraction_cola import COLAFeatureExtractor
-from .loading import find_audio_column, load_audio_dataset, undecoded
+from .loading import describe_splits, find_audio_column, load_audio_dataset, undecoded
 from .pair_drawer import ClipNote, SegmentPair
 from .segment_stream import SegmentPairs, collate_segment_pairs
 from .segments import random_segments
@@ -51,6 +52,7 @@ __all__ = [
     "SegmentPairs",
     "SilentAudioError",
     "collate_segment_pairs",
+    "describe_splits",
     "find_audio_column",
     "load_audio",
     "load_audio_dataset",

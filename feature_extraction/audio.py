@@ -88,7 +88,13 @@ class AudioFile:
             blocks = self._mono_blocks(own_first, own_count)
             if self._own_rate != self.sampling_rate:
                 blocks = _resample(blocks, self._own_rate, self.sampling_rate)
-            samples = np.concatenate(list(blocks))[start - first :][:count]
+            # Not `np.concatenate`, which would hold a long recording twice.
+            samples, filled = np.empty(start - first + count, dtype=np.float32), 0
+            for block in blocks:
+                block = block[: len(samples) - filled]
+                samples[filled : filled + len(block)] = block
+                filled += len(block)
+            samples = samples[start - first : filled]
             if len(samples) == 0:
                 raise AudioDecodingError(f"{self.name} is truncated: nothing could be decoded from {start} on.")
         return samples

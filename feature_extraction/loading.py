@@ -1,35 +1,43 @@
 """Loading of data sets that have an audio column, with the audio left encoded."""
 
-import tarfile
-from collections.abc import Iterator
-from glob import glob
+import logging
+import os
+from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
 
+import datasets
 from datasets import (
     Audio,
     ClassLabel,
     Dataset,
     DatasetDict,
-    Features,
     IterableDataset,
     IterableDatasetDict,
-    Value,
     load_dataset,
+    load_dataset_builder,
 )
+from datasets.packaged_modules.parquet.parquet import Parquet
+from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from .audio import AUDIO_SUFFIXES
+from .audio_folder import METADATA_FILES, UNSUPPORTED_SUFFIXES, list_files, load_audio_folder
+from .parquet import check_paths, stream_parquet
+from .tars import STORED_AUDIO, load_tars
 
 
-# The type in which `datasets` stores a column of type `Audio`.
-STORED_AUDIO = {"bytes": Value("binary"), "path": Value("string")}
+logger = logging.getLogger(__name__)
 
-# Folders of audio files with these names are splits, not labels.
-SPLIT_FOLDERS = {"train", "validation", "valid", "val", "dev", "test", "eval"}
+# A name with one of these endings is that of a file.
+FILE_SUFFIXES = (*AUDIO_SUFFIXES, *UNSUPPORTED_SUFFIXES, ".csv", ".gz", ".json", ".jsonl", ".zip")
+
+# How many names of classes `describe_splits` lists.
+CLASSES_SHOWN = 5
 
 
 def load_audio_dataset(
-    name: str, config_name: str | None = None, streaming: bool = False
+    name: str, config_name: str | None = None, streaming: bool = False, allow_remote_audio: bool = False
 ) -> DatasetDict | IterableDatasetDict:
     """
     Loads all the splits of a data set, with the audio left encoded.
@@ -39,105 +47,158 @@ def load_audio_dataset(
             One of
 
             - a folder of audio files, at any depth. If they lie in sub-folders, each has a `label`, the name of the
-              topmost one. If all the topmost folders have names of splits (`train`, `test` and so on), they are the
-              splits, and the folders inside them are the labels;
+              topmost one. If all the topmost folders have names of splits as `datasets` knows them (`train`,
+              `Training`, `dev`, `test` and so on), they are the splits `train`, `validation` and `test`, and the
+              folders inside them are the labels;
             - a folder, a file or a glob pattern of Parquet;
             - a folder, a file or a glob pattern of tar files as WebDataset writes them. Only their audio is read, as
               a single split, `train`, and always as a stream;
             - a data set on the Hub.
+
+            Of a folder that has several of these, the kind is read that most of its files are of.
         config_name (`str`, *optional*):
             The configuration of a data set on the Hub.
         streaming (`bool`, *optional*, defaults to `False`):
             Whether to read Parquet or the Hub as a stream rather than make a local copy first. Audio files are never
             copied.
+        allow_remote_audio (`bool`, *optional*, defaults to `False`):
+            Whether rows of Parquet that name an audio file, and do not hold it, may name any file and any URL. By
+            default they may name files below the data set's own folder.
 
     Returns:
         `DatasetDict` or `IterableDatasetDict` of the splits.
 
     Raises:
-        `FileNotFoundError`: if the folder has no audio, Parquet or tar files.
+        `FileNotFoundError`: if there is nothing of this name, or if the folder has no audio, Parquet or tar files.
+        `ValueError`: if the name is empty, or that of a single audio file.
+        `PermissionError`: if a row of Parquet names a file that is not allowed. A stream raises it when it is read.
     """
-    path = Path(name).expanduser()
-    tars = _find_tars(path)
-    if tars:
-        return _load_tars(tars)
-    if path.is_dir() and any(path.rglob("*.parquet")):
-        return load_dataset("parquet", data_dir=str(path), streaming=streaming)
-    if path.is_dir():
-        return _load_audio_folder(path)
-    if name.endswith(".parquet"):
-        return load_dataset("parquet", data_files=str(path), streaming=streaming)
-    return load_dataset(name, config_name, streaming=streaming)
-
-
-def _find_tars(path: Path) -> list[str]:
-    """The tar files of a folder or of a glob pattern."""
-    if path.is_dir():
-        return sorted(str(tar) for tar in path.rglob("*.tar"))
-    return sorted(glob(str(path))) if path.name.endswith(".tar") else []
-
-
-def _load_tars(paths: list[str]) -> IterableDatasetDict:
-    stream = IterableDataset.from_generator(
-        _read_tars, features=Features(audio=STORED_AUDIO), gen_kwargs={"paths": paths}
-    )
-    return IterableDatasetDict({"train": stream})
-
-
-def _read_tars(paths: list[str]) -> Iterator[dict[str, Any]]:
-    for path in paths:
-        try:
-            with tarfile.open(path, "r|*") as tar:
-                for member in tar:
-                    if member.isfile() and Path(member.name).suffix.lower() in AUDIO_SUFFIXES:
-                        yield {"audio": {"bytes": tar.extractfile(member).read(), "path": member.name}}
-        except tarfile.TarError as error:
-            raise ValueError(f"{path} is not a whole tar file: {error}") from error
-
-
-def _load_audio_folder(root: Path) -> DatasetDict:
-    files = _find_audio_files(root)
-    if not files:
-        raise FileNotFoundError(
-            f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, .parquet or .tar."
+    if not name.strip():
+        raise ValueError(
+            "The name of the data set (--dataset_name) is empty: pass a folder, a Parquet or tar file, or the name of "
+            "a data set on the Hub."
         )
-    tops = {path.parts[0] for path in files}
-    if tops <= SPLIT_FOLDERS:
-        splits = {top: [path for path in files if path.parts[0] == top] for top in sorted(tops)}
-        label_depth = 1
-    else:
-        splits = {"train": files}
-        label_depth = 0
-    labels = _find_labels(files, label_depth)
-    return DatasetDict({split: _folder_dataset(root, paths, label_depth, labels) for split, paths in splits.items()})
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _load_folder(path, streaming, allow_remote_audio)
+    if path.suffix == ".tar" and "://" not in name:
+        return load_tars(_match(path))
+    if path.suffix == ".parquet":
+        if "://" not in name:
+            _match(path)
+        roots = None if allow_remote_audio else [_folder_of(name)]
+        return _load_parquet(name, roots, streaming, data_files=name if "://" in name else str(path))
+    if path.exists():
+        raise ValueError(f"{path} is a single file that is neither Parquet nor tar: pass its folder.")
+    if _is_path(name):
+        raise FileNotFoundError(f"There is no file or folder {name}.")
+    return _load_from_hub(name, config_name, streaming, allow_remote_audio)
 
 
-def _find_audio_files(root: Path) -> list[Path]:
-    """The audio files at any depth below a folder, as paths relative to it, without those that are hidden."""
-    paths = [path.relative_to(root) for path in sorted(root.rglob("*"))]
-    return [
-        path
-        for path in paths
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in path.parts)
-        and (root / path).is_file()
-    ]
+def _match(path: Path) -> list[str]:
+    paths = sorted(glob(str(path), recursive=True))
+    if not paths:
+        raise FileNotFoundError(f"There is no file {path}.")
+    return paths
 
 
-def _find_labels(files: list[Path], depth: int) -> ClassLabel | None:
-    """The names of the folders at a depth, or `None` if some files lie in no such folder or all in the same one."""
-    if not all(len(path.parts) > depth + 1 for path in files):
-        return None
-    names = sorted({path.parts[depth] for path in files})
-    return ClassLabel(names=names) if len(names) > 1 else None
+def _folder_of(name: str) -> str:
+    """The folder of a file, or the one that has all the files of a glob pattern."""
+    folder = os.path.dirname(name)
+    while has_magic(folder):
+        folder = os.path.dirname(folder)
+    return f"{folder}/" if "://" in name else os.path.expanduser(folder)
 
 
-def _folder_dataset(root: Path, files: list[Path], label_depth: int, labels: ClassLabel | None) -> Dataset:
-    columns = {"audio": [str(root / path) for path in files]}
-    if labels is not None:
-        columns["label"] = [path.parts[label_depth] for path in files]
-    dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
-    return dataset if labels is None else dataset.cast_column("label", labels)
+def _is_path(name: str) -> bool:
+    """Whether a name, of which there is no file, cannot be that of a data set on the Hub."""
+    if name.startswith((".", "/", "~")) or name.lower().endswith(FILE_SUFFIXES):
+        return True
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return True
+    return False
+
+
+def _load_folder(root: Path, streaming: bool, allow_remote_audio: bool) -> DatasetDict | IterableDatasetDict:
+    """Loads the kind of data that most files of a folder are of: tar files, Parquet files or audio files."""
+    files = list_files(root)
+    by_kind = {
+        "tar files": [path for path in files if path.suffix == ".tar"],
+        "Parquet files": [path for path in files if path.suffix == ".parquet" and path.name not in METADATA_FILES],
+        "audio files": [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES],
+    }
+    kind = max(by_kind, key=lambda kind: len(by_kind[kind]))
+    for other, paths in by_kind.items():
+        if paths and other != kind:
+            logger.warning(
+                f"{root}: {len(by_kind[kind])} {kind} are read, and {len(paths)} {other} are not, for example "
+                f"{paths[0]}. To read these, pass a folder that has no other data."
+            )
+    if kind == "tar files" and by_kind[kind]:
+        return load_tars([str(root / path) for path in by_kind[kind]])
+    if kind == "Parquet files":
+        return _load_parquet(str(root), None if allow_remote_audio else [str(root)], streaming, data_dir=str(root))
+    return load_audio_folder(root, files)
+
+
+def _load_parquet(
+    name: str, roots: list[str] | None, streaming: bool, **files: str
+) -> DatasetDict | IterableDatasetDict:
+    """Loads Parquet files. Their rows may name audio files in `roots`, or anywhere if there are none."""
+    if streaming:
+        return stream_parquet(load_dataset_builder("parquet", **files), roots, name)
+    return _checked(load_dataset("parquet", **files), roots, name)
+
+
+def _load_from_hub(
+    name: str, config_name: str | None, streaming: bool, allow_remote_audio: bool
+) -> DatasetDict | IterableDatasetDict:
+    # The files of a data set on the Hub are URLs for a stream, and otherwise copies in a cache.
+    roots = [f"hf://datasets/{name}@", f"hf://datasets/{name}/", str(datasets.config.HF_DATASETS_CACHE), HF_HUB_CACHE]
+    roots = None if allow_remote_audio else roots
+    try:
+        if not streaming:
+            return _checked(load_dataset(name, config_name), roots, name)
+        builder = load_dataset_builder(name, config_name)
+    except (datasets.exceptions.DatasetNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f"There is no folder {name}, and no data set of this name could be loaded from the Hub: {error}"
+        ) from error
+    return stream_parquet(builder, roots, name) if isinstance(builder, Parquet) else builder.as_streaming_dataset()
+
+
+def _checked(splits: DatasetDict, roots: list[str] | None, name: str) -> DatasetDict:
+    for dataset in splits.values():
+        if roots is not None:
+            check_paths(dataset.data.table, roots, name)
+    return splits
+
+
+def describe_splits(splits: DatasetDict | IterableDatasetDict) -> str:
+    """
+    Describes the splits of a data set in one line: how many clips and which classes each of them has.
+
+    Args:
+        splits (`DatasetDict` or `IterableDatasetDict`):
+            What [`load_audio_dataset`] returns.
+
+    Returns:
+        `str`: for example `"train: 24 clips, 2 classes (cat, dog); test: a stream of 4 shards, no classes"`.
+    """
+    return "; ".join(f"{split}: {_describe_split(dataset)}" for split, dataset in splits.items())
+
+
+def _describe_split(dataset: Dataset | IterableDataset) -> str:
+    is_stream = isinstance(dataset, IterableDataset)
+    clips = f"a stream of {dataset.num_shards} shards" if is_stream else f"{len(dataset)} clips"
+    features = dataset.features or {}
+    labels = features.get("label", next((f for f in features.values() if isinstance(f, ClassLabel)), None))
+    if not isinstance(labels, ClassLabel):
+        return f"{clips}, no classes"
+    shown = labels.names[:CLASSES_SHOWN] + ["..."] * (len(labels.names) > CLASSES_SHOWN)
+    return f"{clips}, {len(labels.names)} classes ({', '.join(shown)})"
 
 
 def find_audio_column(dataset: Dataset | IterableDataset, column: str | None = None) -> str:

@@ -18,7 +18,7 @@ AutoModel.register(COLAConfig, COLAModel)
 AutoModelForPreTraining.register(COLAConfig, COLAForPreTraining)
 AutoModelForAudioClassification.register(COLAConfig, COLAForAudioClassification)
 
-# With these, `save_pretrained` copies the code beside the weights, for `trust_remote_code=True`.
+# This makes `save_pretrained` copy the code to the checkpoint, so that it loads with `trust_remote_code=True`.
 COLAConfig.register_for_auto_class()
 COLAModel.register_for_auto_class("AutoModel")
 COLAForPreTraining.register_for_auto_class("AutoModelForPreTraining")

@@ -7,7 +7,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 
-# `save_pretrained` records only the class being saved; every class is in each checkpoint's code, so each is listed.
+# By itself `save_pretrained` records only the class that is saved. The code of all classes is saved with every
+# checkpoint, so all of them are listed here.
 AUTO_MAP = {
     "AutoConfig": "configuration_cola.COLAConfig",
     "AutoModel": "modeling_cola.COLAModel",
@@ -19,77 +20,84 @@ AUTO_MAP = {
 @strict
 class COLAConfig(PreTrainedConfig):
     r"""
-    Configuration of a [`COLAModel`]. The defaults are the paper's model (Saeed, Grangier and Zeghidour 2020,
-    *Contrastive Learning of General-Purpose Audio Representations*, section 3).
+    The configuration of a COLA model. The defaults are those of the paper (Saeed, Grangier and Zeghidour 2020,
+    *Contrastive Learning of General-Purpose Audio Representations*, arXiv 2010.10915, section 3).
 
     Args:
         encoder (`str`, *optional*, defaults to `"efficientnet_b0"`):
-            The encoder f: the name of any convolutional network of timm, or `"compact"` for the small one of our own
-            ([`COLACompactEncoder`]).
+            The encoder f: the name of any convolutional network of timm, or `"compact"` for the small encoder that is
+            part of this model ([`COLACompactEncoder`]).
         encoder_kwargs (`dict`, *optional*):
-            Further arguments of `timm.create_model`. For `"efficientnet_b0"` the default is
-            `{"bn_eps": 1e-3, "bn_momentum": 0.01}`, the authors' (TensorFlow's) BatchNorm; else `{}`.
+            Further arguments of `timm.create_model`. Defaults to `{"bn_eps": 1e-3, "bn_momentum": 0.01}` for
+            `"efficientnet_b0"`, which is the BatchNorm of the authors' TensorFlow code, and to `{}` otherwise.
         drop_path_rate (`float`, *optional*, defaults to 0.0):
-            Stochastic depth of a timm encoder.
+            Rate of stochastic depth in a timm encoder.
         zero_init_residual (`bool`, *optional*, defaults to `False`):
-            Start with the residual blocks of a timm network of EfficientNet's family as the identity (the last
-            BatchNorm's gain of each is 0; Goyal et al. 2017, arXiv 1706.02677, section 5.1). A deep one then learns
-            from the first step on.
+            Whether the residual blocks of a timm encoder of the EfficientNet family start as the identity, by
+            initialising the weight of the last BatchNorm of each block to 0 (Goyal et al. 2017, arXiv 1706.02677,
+            section 5.1). Deep encoders then learn from the first steps on.
         encoder_stride (`int`, *optional*):
-            A timm encoder ends with its last stage of at most this stride: 8 leaves a feature map of 12 frames and 8
-            bands of a window of 96 frames and 64 bands. Defaults to all of the network.
+            Largest stride of the stages of a timm encoder that are kept. With 8, for example, the feature map of a
+            window of 96 frames and 64 bands has 12 frames and 8 bands. By default the whole network is kept.
         pooling (`str`, *optional*):
-            How the encoder's last feature map becomes h. `"max"` (the paper's), `"mean"` and `"mean_max"` (their sum)
-            are over time and frequency, and give as many numbers as the map has channels. `"dense"` takes the bands x
-            channels of each time step through two dense layers, then the sum of mean and max over time (as BYOL-A's,
-            Niizumi et al. 2021, arXiv 2103.06695). `"statistics"` is the mean, max and standard deviation over time of
-            each band of each channel. Defaults to `"dense"` for the compact encoder and to `"max"` for others.
+            How the last feature map of the encoder is pooled into the embedding h. Defaults to `"dense"` for the
+            compact encoder and to `"max"`, as in the paper, for all others.
+
+            - `"max"`, `"mean"` and `"mean_max"` (the sum of both) pool each channel over time and frequency.
+            - `"dense"` passes the bands and channels of each time step through two dense layers, and adds up the mean
+              and the maximum over time, as BYOL-A does (Niizumi et al. 2021, arXiv 2103.06695).
+            - `"statistics"` concatenates the mean, maximum and standard deviation over time of each band of each
+              channel.
         hidden_size (`int`, *optional*, defaults to 1280):
-            Size of h. Free for `"dense"` pooling; the other poolings set it.
+            Dimension of h. It can be chosen for `"dense"` pooling; with any other pooling it follows from the encoder.
         pooling_hidden_size (`int`, *optional*, defaults to 1024):
-            Size of the first layer of `"dense"` pooling.
+            Dimension of the first layer of `"dense"` pooling.
         pooling_dropout (`float`, *optional*, defaults to 0.3):
-            Dropout between the two layers of `"dense"` pooling.
+            Dropout probability between the two layers of `"dense"` pooling.
         compact_channels (`int`, *optional*, defaults to 64):
-            Channels of each of the compact encoder's three convolutions.
+            Number of channels of each of the three convolutions of the compact encoder.
         num_mel_bins (`int`, *optional*, defaults to 64):
-            Mel bands of the input.
+            Number of mel bands of the input.
         padding_value (`float`, *optional*, defaults to `log(1e-5)`):
-            The log-mel value of silence, which padded frames hold.
+            Log-mel value of silence, with which recordings are padded.
         window_size (`int`, *optional*, defaults to 96):
-            Frames of one window (0.96 s), the length of a segment in pre-training.
+            Number of frames of a window (96 frames are 0.96 s), which is the length of a segment in pre-training.
         window_hop (`int`, *optional*, defaults to 96):
-            Frames from one window to the next. 1 gives one vector per 10 ms.
-        window_chunk_size (`int`, *optional*, defaults to 256):
-            Windows encoded at once in evaluation mode, which bounds the memory of a long recording.
+            Number of frames from the start of one window to the start of the next. With 1, there is an embedding for
+            every 10 ms.
+        window_chunk_size (`int`, *optional*):
+            Maximum number of windows that are encoded at once in evaluation mode. It bounds the memory that a long
+            recording takes. Defaults to 32 on a CPU, whose cache holds no more, and to 256 on other devices.
         projection_size (`int`, *optional*, defaults to 512):
-            Size of z, the output of the projection head g.
+            Dimension of z, the output of the projection head g.
         projection_hidden_size (`int`, *optional*):
-            Size of a hidden layer (dense, BatchNorm, ReLU) of the projection head, which leaves h freer to keep what
-            two segments do not share. Defaults to none, as in the paper.
+            Dimension of a hidden layer (dense, BatchNorm, ReLU) of the projection head. It lets h keep information
+            that the two segments of a recording do not share. By default there is no hidden layer, as in the paper.
         similarity (`str`, *optional*, defaults to `"bilinear"`):
-            `"bilinear"`, z^T W z', or `"cosine"`, the cosine divided by `temperature` (paper, section 3 and table 4).
+            Similarity of two projections: `"bilinear"` is z^T W z', and `"cosine"` is their cosine divided by
+            `temperature` (paper, section 3 and table 4).
         temperature (`float`, *optional*, defaults to 0.2):
             Temperature of the cosine similarity.
         bilinear_init_std (`float`, *optional*, defaults to 0.05):
-            Standard deviation of W at the start (Keras' `random_normal`, as in the authors' code).
+            Standard deviation of the initial values of W (Keras' `random_normal`, as in the authors' code).
         bilinear_init_diagonal (`float`, *optional*, defaults to 0.0):
-            Added to W's diagonal at the start. With little else in W the bilinear similarity begins as a dot product,
-            which knows at once that like is like: training then starts several times as fast.
+            Value added to the diagonal of the initial W. If it is large compared with `bilinear_init_std`, the
+            bilinear similarity starts as a scaled dot product, by which similar segments are similar from the start,
+            and training makes progress several times as fast in the beginning.
         decorrelation_weight (`float`, *optional*, defaults to 0.0):
-            Weight of [`decorrelation_loss`] beside the contrastive loss, which alone lets the h of a deep encoder
-            collapse to a few directions.
+            Weight of [`decorrelation_loss`], which is added to the contrastive loss. It keeps the embeddings of deep
+            encoders from collapsing to a few directions, which the contrastive loss alone does not.
 
     Raises:
-        `huggingface_hub.errors.StrictDataclassError`: if a value is of the wrong type or out of its range; the message
-        names the argument.
+        `huggingface_hub.errors.StrictDataclassError`: If a value is of the wrong type or out of range. The message
+            names the argument.
 
     Example:
 
     ```python
     >>> from modeling_cola import COLAConfig, COLAModel
 
-    >>> model = COLAModel(COLAConfig())  # the paper's encoder, random weights
+    >>> model = COLAModel(COLAConfig())  # the paper's encoder, with random weights
     >>> compact = COLAModel(COLAConfig(encoder="compact"))
     ```"""
 
@@ -109,7 +117,7 @@ class COLAConfig(PreTrainedConfig):
     padding_value: float | int = math.log(1e-5)
     window_size: int = 96
     window_hop: int = 96
-    window_chunk_size: int = 256
+    window_chunk_size: int | None = None
     projection_size: int = 512
     projection_hidden_size: int | None = None
     similarity: Literal["bilinear", "cosine"] = "bilinear"
@@ -128,28 +136,35 @@ class COLAConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_ranges(self) -> None:
-        """Called by `strict` after construction."""
+        """
+        Checks the range of each value; `strict` calls this after construction.
+
+        Raises:
+            `ValueError`: If a value is out of range.
+        """
         sizes = ("hidden_size", "pooling_hidden_size", "compact_channels", "num_mel_bins", "projection_size")
-        for name in (*sizes, "window_size", "window_hop", "window_chunk_size"):
+        for name in (*sizes, "window_size", "window_hop"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("encoder_stride", "projection_hidden_size"):
+        for name in ("encoder_stride", "projection_hidden_size", "window_chunk_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("drop_path_rate", "pooling_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
         for name in ("temperature", "bilinear_init_std"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:  # which NaN is not, either
                 raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
-        if self.decorrelation_weight < 0:
+        if not math.isfinite(self.padding_value):
+            raise ValueError(f"`padding_value` must be finite, got {self.padding_value}.")
+        if not 0 <= self.decorrelation_weight < math.inf:
             raise ValueError(f"`decorrelation_weight` must be at least 0, got {self.decorrelation_weight}.")
         if self.encoder == "compact" and self.encoder_stride not in (None, 8):
-            raise ValueError(f"`encoder_stride` of the compact encoder is 8, got {self.encoder_stride}.")
+            raise ValueError(f"`encoder_stride` must be 8 or None for the compact encoder, got {self.encoder_stride}.")
         if self.encoder == "compact" and min(self.window_size, self.num_mel_bins) < 8:
             raise ValueError(
-                "The compact encoder halves time and frequency three times: `window_size` and `num_mel_bins` must be "
-                f"at least 8, got {self.window_size} and {self.num_mel_bins}."
+                "`window_size` and `num_mel_bins` must be at least 8 for the compact encoder, which halves time and "
+                f"frequency three times, got {self.window_size} and {self.num_mel_bins}."
             )
 
 

@@ -11,21 +11,26 @@ totals.
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
+from run_scripts.common.output_lock import locked
 from run_scripts.preparation.arguments import PreparationArguments, SourceArguments
-from run_scripts.preparation.prepare import prepare
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Runs the job with the arguments of a command line, by default those of the process, and returns its report."""
     source, args = HfArgumentParser((SourceArguments, PreparationArguments)).parse_args_into_dataclasses(argv)
+    # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.preparation.prepare import prepare
+
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts.preparation").setLevel(logging.INFO)
-    return prepare(source, args)
+    with locked(Path(args.output_dir).expanduser()):
+        return prepare(source, args)
 
 
 if __name__ == "__main__":

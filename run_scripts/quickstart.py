@@ -26,8 +26,8 @@ from run_scripts.evaluation.embedders import LOG_MEL, embed_clips, load_encoders
 from run_scripts.evaluation.probes import linear_evaluation
 from run_scripts.evaluation.results import format_table
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
+from run_scripts.pretraining.job import train
 from run_scripts.pretraining.recipes import ModelSettings
-from run_scripts.run_pretraining import train
 
 
 MIN_CLIPS = 20

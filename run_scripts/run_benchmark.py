@@ -28,20 +28,28 @@ that cannot be used or of a full disk, the other results are written and the exi
 leaves such clips out.
 """
 
+import logging
+from pathlib import Path
+
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
-from run_scripts.common.cpu import tune_cpu
-from run_scripts.evaluation.benchmark import evaluate
+from run_scripts.common.output_lock import locked
 from run_scripts.evaluation.benchmark_arguments import BenchmarkArguments
-from run_scripts.evaluation.results import Tables
 
 
-def main(argv: list[str] | None = None) -> Tables:
+def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]]:
     """Runs the job with command-line arguments and returns what [`evaluate`] returns."""
     (args,) = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses(argv)
+    # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.common.cpu import tune_cpu
+    from run_scripts.evaluation.benchmark import evaluate
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("run_scripts.evaluation.benchmark").setLevel(logging.INFO)
     tune_cpu()
-    return evaluate(args)
+    with locked(Path(args.output_dir)):
+        return evaluate(args)
 
 
 if __name__ == "__main__":

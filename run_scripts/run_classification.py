@@ -29,12 +29,16 @@ warning says why.
 """
 
 import json
+import logging
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
 from run_scripts.common.cpu import tune_cpu
+from run_scripts.common.output_lock import locked
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.evaluation.classification import train_classifier
 from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
@@ -44,8 +48,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Runs the job with command-line arguments and returns what [`train_classifier`] returns."""
     parser = HfArgumentParser((ModelArguments, DataArguments, ClassificationArguments))
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("run_scripts").setLevel(logging.INFO if args.process_index == 0 else logging.ERROR)
     tune_cpu()
-    with quiet_libraries():
+    with locked(Path(args.output_dir)) if args.process_index == 0 else nullcontext(), quiet_libraries():
         results = train_classifier(model_args, data_args, args)
     if args.process_index == 0:
         print(json.dumps(results, indent=2))

@@ -1,6 +1,7 @@
 """What several test files need: small audio made by code, and the arguments of short runs."""
 
 import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,16 @@ def flac(samples: np.ndarray, rate: int = 16000) -> bytes:
 def write_flac(path: Path, samples: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(flac(samples))
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    """A tar file of files, by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
 
 
 def audio_dataset(clips: list[dict | None], features: Features | None = None, **columns) -> Dataset:

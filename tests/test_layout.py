@@ -26,8 +26,7 @@ def imported_modules(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_run_is_not_imported(path: Path):
     jobs = {f"run_scripts.{job.stem}" for job in JOBS}
-    allowed = {"run_scripts.run_pretraining"} if path.stem == "quickstart" else set()
-    assert not imported_modules(path) & jobs - allowed
+    assert not imported_modules(path) & jobs
 
 
 @pytest.mark.parametrize("package", ["feature_extraction", "modeling_cola"])

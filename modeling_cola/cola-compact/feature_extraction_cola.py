@@ -13,8 +13,12 @@ from transformers.utils import PaddingStrategy, TensorType, logging
 
 logger = logging.get_logger(__name__)
 
-# How many frames are transformed at once. It limits the memory that the spectrum of a long recording takes.
-FRAME_CHUNK_SIZE = 16384
+# How many frames are transformed at once. This bounds the memory that the spectrum of a long recording takes, and on a
+# CPU decides the speed: what is computed has to fit into the cache.
+FRAME_CHUNK_SIZE = 1024
+DEVICE_FRAME_CHUNK_SIZE = 2**17
+# How many samples of each clip are squared at once.
+SAMPLE_CHUNK_SIZE = 2**20
 
 
 class COLAFeatureExtractor(SequenceFeatureExtractor):
@@ -84,6 +88,14 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(
                 f"padding_side is {self.padding_side!r}, but clips are padded on the right: leave it out."
             )
+        sizes = {"feature_size": feature_size, "sampling_rate": sampling_rate, "win_length": win_length}
+        for name, value in (sizes | {"hop_length": hop_length, "min_frames": min_frames}).items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if win_length > n_fft:
+            raise ValueError(f"`win_length` is {win_length}, but a frame must fit into `n_fft`, which is {n_fft}.")
+        if not math.isfinite(padding_value):
+            raise ValueError(f"`padding_value` must be finite, got {padding_value}.")
         self.win_length = win_length
         self.hop_length = hop_length
         self.n_fft = n_fft
@@ -124,30 +136,48 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             `input_values` of shape `(batch_size, num_frames, feature_size)`, float32, and `attention_mask` of shape
             `(batch_size, num_frames)`, int64, which is 1 for valid frames.
         """
+        batch_size, num_samples = waveforms.shape
+        num_frames = max(1 + (num_samples - self.win_length) // self.hop_length, self.min_frames)
+        if num_samples < self.num_samples(num_frames):
+            waveforms = F.pad(waveforms, (0, self.num_samples(num_frames) - num_samples))
+        window = torch.from_numpy(self.window).to(waveforms.device).expand(batch_size, 1, -1)
         if self.do_normalize:
-            waveforms = self._normalize(waveforms, lengths)
+            window = window * self._gain(waveforms, lengths)[:, None]  # cheaper than to scale all samples
+        # Only these bins are in any mel band.
+        used = np.flatnonzero(self.mel_filters.any(axis=1))
+        bins = slice(int(used[0]), int(used[-1]) + 1)
+        mel_filters = torch.from_numpy(self.mel_filters[bins]).to(waveforms.device)
 
-        num_frames = max(1 + (waveforms.shape[-1] - self.win_length) // self.hop_length, self.min_frames)
-        missing = max(self.num_samples(num_frames) - waveforms.shape[-1], 0)
-        frames = F.pad(waveforms, (0, missing)).unfold(-1, self.win_length, self.hop_length)
+        frames = waveforms.unfold(-1, self.win_length, self.hop_length)
+        log_mel = waveforms.new_empty(batch_size, num_frames, self.feature_size)
+        size = FRAME_CHUNK_SIZE if waveforms.device.type == "cpu" else DEVICE_FRAME_CHUNK_SIZE
+        clips_at_once = max(size // num_frames, 1)
+        for first in range(0, batch_size, clips_at_once):
+            clips = slice(first, first + clips_at_once)
+            for start in range(0, num_frames, size):
+                spectrum = torch.fft.rfft(frames[clips, start : start + size] * window[clips], n=self.n_fft)[..., bins]
+                if self.do_normalize:
+                    magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt()  # twice as fast as `abs`
+                else:
+                    magnitude = spectrum.abs()  # the samples may be so large that their squares overflow
+                log_mel[clips, start : start + size] = (magnitude @ mel_filters).clamp_min(self.mel_floor).log()
 
-        window = torch.from_numpy(self.window).to(waveforms.device)
-        mel_filters = torch.from_numpy(self.mel_filters).to(waveforms.device)
-        log_mel = [
-            (torch.fft.rfft(chunk * window, n=self.n_fft).abs() @ mel_filters).clamp_min(self.mel_floor).log()
-            for chunk in frames.split(max(FRAME_CHUNK_SIZE // len(frames), 1), dim=1)
-        ]
         valid = (1 + (lengths - self.win_length).clamp_min(0) // self.hop_length)[:, None]
         attention_mask = (torch.arange(num_frames, device=waveforms.device) < valid).long()
-        input_values = torch.cat(log_mel, dim=1).masked_fill(attention_mask[..., None] == 0, self.padding_value)
-        return input_values, attention_mask
+        return log_mel.masked_fill_(attention_mask[..., None] == 0, self.padding_value), attention_mask
 
-    def _normalize(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Scales each clip to `target_rms` over its valid samples. Silence stays silence."""
-        peak = waveforms.abs().amax(-1, keepdim=True)
-        scaled = waveforms / peak.clamp_min(torch.finfo(waveforms.dtype).tiny)  # so that no square underflows
-        rms = (scaled.square().sum(-1, keepdim=True) / lengths[:, None]).sqrt()
-        return scaled * (self.target_rms / rms.clamp_min(1e-12))
+    def _gain(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """
+        Computes the factors `(batch_size, 1)` that scale clips to `target_rms` over their valid samples. That of
+        silence is 0.
+        """
+        lowest, highest = torch.aminmax(waveforms, dim=-1, keepdim=True)
+        peak = torch.maximum(-lowest, highest)
+        divisor = peak.clamp_min(torch.finfo(waveforms.dtype).tiny)  # so that no square underflows
+        parts = waveforms.split(SAMPLE_CHUNK_SIZE, dim=-1)
+        rms = (sum((part / divisor).square().sum(-1, keepdim=True) for part in parts) / lengths[:, None]).sqrt()
+        gain = self.target_rms / rms.clamp_min(1e-12) / divisor
+        return torch.where(peak > 0, gain.clamp_max(torch.finfo(waveforms.dtype).max), 0)
 
     def __call__(
         self,
@@ -196,14 +226,16 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             `attention_mask` of shape `(batch_size, num_frames)`, which is 1 for valid frames.
 
         Raises:
-            `ValueError`: if the sampling rate is not the extractor's, if `truncation` lacks `max_length`, or if a
-                waveform is empty, not finite, or of a shape or type that is not accepted. The message says which
-                waveform it is and what to do.
+            `ValueError`: if the sampling rate is not the extractor's, if `truncation` lacks `max_length`, if that is
+                not positive, or if a waveform is empty, not finite, or of a shape or type that is not accepted. The
+                message says which waveform it is and what to do.
         """
         self._check_sampling_rate(sampling_rate)
         waveforms, lengths = self._batch(raw_speech, channel_axis, device)
         input_values, attention_mask = self.log_mel(waveforms, lengths)
 
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"`max_length` must be at least 1 frame, got {max_length}.")
         padding = self._get_padding_strategies(padding=padding, max_length=max_length)
         if truncation and max_length is None:
             raise ValueError("`truncation=True` needs `max_length`, in frames.")
@@ -214,9 +246,9 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             num_frames = max(num_frames, max_length)
         if pad_to_multiple_of:
             num_frames = math.ceil(num_frames / pad_to_multiple_of) * pad_to_multiple_of
-        missing = num_frames - input_values.shape[1]
-        input_values = F.pad(input_values, (0, 0, 0, missing), value=self.padding_value)
-        attention_mask = F.pad(attention_mask, (0, missing))
+        if missing := num_frames - input_values.shape[1]:
+            input_values = F.pad(input_values, (0, 0, 0, missing), value=self.padding_value)
+            attention_mask = F.pad(attention_mask, (0, missing))
 
         data = {"input_values": input_values, "attention_mask": attention_mask}
         if padding == PaddingStrategy.DO_NOT_PAD:
@@ -257,7 +289,9 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError("The batch is empty: give at least one waveform.")
         device = device or waveforms[0].device
         lengths = torch.tensor([len(waveform) for waveform in waveforms], device=device)
-        batch = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True).to(device)
+        is_one = len(waveforms) == 1  # which need not be copied
+        batch = waveforms[0][None] if is_one else torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
+        batch = batch.to(device)
         if not batch.isfinite().all():
             bad = (~batch.isfinite()).any(-1).nonzero()[0, 0].item()
             raise ValueError(f"waveform {bad} holds NaN or infinite samples: repair it or leave it out.")
@@ -274,6 +308,11 @@ def _split_batch(raw_speech: np.ndarray | torch.Tensor | list, channel_axis: int
             raise ValueError(
                 f"An array of shape {tuple(raw_speech.shape)} looks like one waveform of {raw_speech.shape[1]} "
                 "channels: pass `channel_axis=1` to average them."
+            )
+        if is_batch and channel_axis is None and raw_speech.shape[0] == 2:
+            logger.warning_once(
+                f"An array of shape {tuple(raw_speech.shape)} is taken to be a batch of two waveforms. If it is one "
+                "in stereo, pass `channel_axis=0` to average its channels."
             )
     else:
         raise ValueError(
@@ -294,7 +333,8 @@ def _mono(clip: np.ndarray | torch.Tensor | list, channel_axis: int | None, name
                 "`feature_extraction.load_audio`."
             ) from error
     if isinstance(clip, np.ndarray) and clip.dtype.kind in "fiu":
-        clip = torch.from_numpy(np.ascontiguousarray(clip))
+        native = clip.dtype.newbyteorder("=")  # WAV readers may return the byte order of the file
+        clip = torch.from_numpy(np.ascontiguousarray(clip, dtype=native))
     dtype = getattr(clip, "dtype", type(clip))
     if dtype == torch.uint8:
         clip = (clip.float() - 128) / 128

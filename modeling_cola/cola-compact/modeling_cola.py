@@ -1,20 +1,25 @@
-"""PyTorch COLA: an audio encoder, its contrastive pre-training and its classification head.
+"""
+PyTorch COLA: an audio encoder, its contrastive pre-training, and an audio classifier on top of it.
 
-Saeed, Grangier and Zeghidour 2020, *Contrastive Learning of General-Purpose Audio Representations*
-(https://arxiv.org/abs/2010.10915), cited below as "the paper".
+The method is that of Saeed, Grangier and Zeghidour 2020, *Contrastive Learning of General-Purpose Audio
+Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper" below.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from typing import Any
 
 import timm
 import torch
 import torch.distributed.nn.functional as distributed
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
@@ -28,17 +33,18 @@ class COLAModelOutput(ModelOutput):
 
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_windows, hidden_size)`):
-            One vector h per window; zeros where `window_mask` is 0.
+            The embedding h of each window. It is zero where `window_mask` is 0.
         pooler_output (`torch.FloatTensor` of shape `(batch_size, hidden_size)`):
-            The mean of h over the valid windows: the embedding of the recording.
+            The embedding of each recording: the mean of h over its valid windows.
         window_mask (`torch.LongTensor` of shape `(batch_size, num_windows)`):
-            1 for a valid window: the first, and each of which at least half the frames are valid.
+            1 for valid windows, 0 for padding. The first window of a recording is always valid; any other is valid if
+            at least half of its frames are.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
-            The feature map after each stage of the encoder, each of shape
-            `(num_valid_windows, channels, frames, bands)`: the valid windows of all recordings, one after the other.
-            `stage.split(outputs.window_mask.sum(1).tolist())` gives those of each recording. They are the tensors that
-            the other outputs were computed from, so that `retain_grad()` and a backward pass leave gradients on them.
-            A compiled or exported model returns the feature maps of all windows.
+            The feature map after each stage of the encoder, of shape `(num_valid_windows, channels, frames, bands)`.
+            The valid windows of all recordings follow one another: `stage.split(outputs.window_mask.sum(1).tolist())`
+            gives those of each recording. The other outputs are computed from these very tensors, so after
+            `stage.retain_grad()` and a backward pass `stage.grad` holds their gradients. A compiled or exported model
+            returns the feature maps of all windows, valid or not.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -54,18 +60,19 @@ class COLAForPreTrainingOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `()`):
-            Cross-entropy of each anchor's own positive among all the positives (paper, equation 1). With several
-            processes the mean over them is that of the whole batch: it is weighted by the size of the process's own.
-            With `config.decorrelation_weight` also [`decorrelation_loss`] of the process's own segments.
+            The loss to minimise. For [`COLAForPreTraining`] this is the cross-entropy of identifying each anchor's
+            own positive among all positives (paper, equation 1), plus the weighted [`decorrelation_loss`] if
+            `config.decorrelation_weight` is not 0. In distributed training the cross-entropy and the accuracy are
+            weighted by this process's share of the batch, so that their mean over the processes is that of the batch.
         logits (`torch.FloatTensor` of shape `(batch_size, global_batch_size)`):
-            Similarity of each anchor (row) to each positive of every process (column).
+            Similarity of each anchor (row) to each positive (column), those of the other processes included.
         accuracy (`torch.FloatTensor` of shape `()`):
-            Pretext accuracy: the share of anchors that are most similar to their own positive.
+            Pretext accuracy: the fraction of anchors whose most similar positive is their own.
         anchor_embeds, positive_embeds (`torch.FloatTensor` of shape `(batch_size, projection_size)`):
-            The projections z of the segments.
+            The projections z of the anchors and of the positives.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, returned when `output_hidden_states=True`):
-            The feature map after each stage of the encoder, as in [`COLAModelOutput`]: the windows of the anchors,
-            then those of the positives.
+            The feature map after each stage of the encoder, as in [`COLAModelOutput`]: the windows of all anchors,
+            followed by the windows of all positives.
     """
 
     loss: torch.FloatTensor | None = None
@@ -76,60 +83,68 @@ class COLAForPreTrainingOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
+class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
+    """
+    A 3x3 convolution, BatchNorm, ReLU and 2x2 max pooling, which halves the number of frames and of bands.
+
+    Args:
+        in_channels (`int`): Channels of the input.
+        out_channels (`int`): Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+
+
 class COLACompactEncoder(nn.Module):
     """
-    A small network that learns in minutes on a laptop: three blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max
-    pooling. (The shape is that of BYOL-A's, Niizumi et al. 2021, arXiv 2103.06695.)
+    A small network of three [`COLACompactBlock`]s that can be trained in minutes on a laptop. Its architecture is that
+    of BYOL-A (Niizumi et al. 2021, arXiv 2103.06695).
 
-    The methods have the names and outputs of timm's convolutional networks.
+    Its methods have the names and return values of timm's convolutional networks.
     """
 
     def __init__(self, config: COLAConfig):
         super().__init__()
         channels = config.compact_channels
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            )
-            for in_channels in (1, channels, channels)
-        )
+        self.blocks = nn.ModuleList(COLACompactBlock(in_channels, channels) for in_channels in (1, channels, channels))
         self.num_features = channels
-        self.grad_checkpointing = False
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.grad_checkpointing = enable
 
     def forward_intermediates(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """`[N, 1, frames, bands]` -> `[N, channels, frames // 8, bands // 8]`, and the map after each block."""
+        """
+        Encodes windows `[N, 1, frames, bands]`. Returns the last feature map `[N, channels, frames // 8, bands // 8]`
+        and the list of the feature maps after each block.
+        """
         intermediates = []
         for block in self.blocks:
-            if self.grad_checkpointing and self.training:
-                x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = block(x)
             intermediates.append(x)
         return x, intermediates
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Encodes windows `[N, 1, frames, bands]` and returns the last feature map alone."""
         return self.forward_intermediates(x)[0]
 
 
 def build_backbone(config: COLAConfig) -> nn.Module:
     """
-    The network named by `config.encoder`, freshly initialised, without what comes after `config.encoder_stride`.
+    Builds the network that `config.encoder` names, with fresh weights, up to its last stage of at most
+    `config.encoder_stride`.
 
     Raises:
-        `ValueError`: if timm does not know the name, or the network has no stage of so small a stride.
+        `ValueError`: If timm has no model of this name, or if all stages of the network have a larger stride.
     """
     if config.encoder == "compact":
         return COLACompactEncoder(config)
     if not timm.is_model(config.encoder):
         raise ValueError(
             f"`encoder` must be 'compact' or the name of a timm model, got {config.encoder!r}. "
-            "`timm.list_models()` lists them."
+            "`timm.list_models()` lists the names."
         )
     kwargs = dict(config.encoder_kwargs)
     if config.drop_path_rate:
@@ -140,7 +155,7 @@ def build_backbone(config: COLAConfig) -> nn.Module:
         stages = [i for i, stride in enumerate(strides) if stride <= config.encoder_stride]
         if not stages:
             raise ValueError(
-                f"`encoder_stride` must be at least {min(strides)}, the least stride of {config.encoder!r}, "
+                f"`encoder_stride` must be at least {min(strides)}, the smallest stride of {config.encoder!r}, "
                 f"got {config.encoder_stride}."
             )
         network.prune_intermediate_layers([stages[-1]], prune_norm=True, prune_head=True)
@@ -153,7 +168,15 @@ def build_backbone(config: COLAConfig) -> nn.Module:
 
 
 class COLAPooling(nn.Module):
-    """The feature map of a window `[N, channels, frames, bands]` -> h `[N, num_features]`, by `config.pooling`."""
+    """
+    Pools the feature map of each window `[N, channels, frames, bands]` into its embedding h `[N, num_features]`, with
+    the method that `config.pooling` names.
+
+    Args:
+        config (`COLAConfig`): The model's configuration.
+        channels (`int`): Channels of the feature map.
+        bands (`int`): Frequency bands of the feature map.
+    """
 
     def __init__(self, config: COLAConfig, channels: int, bands: int):
         super().__init__()
@@ -182,14 +205,17 @@ class COLAPooling(nn.Module):
         if self.mode == "mean":
             return mean
         if self.mode == "statistics":
-            # The root of 0 has no gradient.
+            # The square root has no finite gradient at 0.
             std = (features - mean[..., None]).square().mean(-1).clamp_min(1e-7).sqrt()
             return torch.cat([mean, features.amax(-1), std], dim=1)
         return mean + features.amax(-1)
 
 
 class COLAEncoder(nn.Module):
-    """The encoder f of the paper: windows of log-mel `[N, window_size, num_mel_bins]` -> h `[N, hidden_size]`."""
+    """
+    The encoder f of the paper: it maps windows of log-mel frames `[N, window_size, num_mel_bins]` to embeddings h
+    `[N, hidden_size]`.
+    """
 
     def __init__(self, config: COLAConfig):
         super().__init__()
@@ -198,17 +224,20 @@ class COLAEncoder(nn.Module):
         self.pooling = COLAPooling(config, channels, bands)
         self.num_features = self.pooling.num_features
         self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
-        self._gradient_checkpointing = False
+        self.gradient_checkpointing = False
 
     @torch.no_grad()
     def _prune_backbone(self, config: COLAConfig) -> tuple[int, int]:
         """
-        Encodes one silent window, removes the parts of the backbone that this did not run, and returns the numbers of
-        channels and bands of the feature map.
+        Encodes one silent window, removes the modules of the backbone that did not run, and returns the numbers of
+        channels and of frequency bands of the feature map.
 
-        What `forward_features` does not run is the network's head. It gets no gradient, which data-parallel training
-        does not allow, and it takes space in every checkpoint (119 million parameters of `vgg11`). The weights of a
-        head in an older checkpoint are ignored when that is loaded.
+        These modules are the network's head, which `forward_features` does not run. Its parameters would never get a
+        gradient, which stops distributed training, and would take up space in every checkpoint (119 million
+        parameters for `vgg11`). Older checkpoints that contain them load without a warning.
+
+        Raises:
+            `ValueError`: If the network's features are not of shape `[N, channels, frames, bands]`.
         """
         run = set()
         hooks = [
@@ -223,30 +252,24 @@ class COLAEncoder(nn.Module):
         channels = self.backbone.num_features
         if len(shape) != 4 or shape[1] != channels:
             raise ValueError(
-                f"`encoder` must be a convolutional network whose features are [N, {channels}, frames, bands], but "
-                f"{config.encoder!r} gives {list(shape)}."
+                f"`encoder` must be a convolutional network whose features are of shape [N, {channels}, frames, "
+                f"bands], but those of {config.encoder!r} are of shape {list(shape)}."
             )
-        unused = [name for name, part in self.backbone.named_children() if run.isdisjoint(part.modules())]
+        unused = [name for name, module in self.backbone.named_children() if run.isdisjoint(module.modules())]
         for name in unused:
             setattr(self.backbone, name, nn.Identity())
         self._keys_to_ignore_on_load_unexpected = [rf"encoder\.backbone\.{name}\." for name in unused]
         return channels, shape[-1]
 
-    @property
-    def gradient_checkpointing(self) -> bool:
-        return self._gradient_checkpointing
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, enable: bool) -> None:
-        # `gradient_checkpointing_enable` sets this attribute; the backbones know best where to cut themselves.
-        self._gradient_checkpointing = enable
-        self.backbone.set_grad_checkpointing(enable)
-
     def forward(
         self, windows: torch.Tensor, output_hidden_states: bool = False
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        # Silence is zero from here on, so the zeros that convolutions pad with are silence too.
+        """Returns h `[N, hidden_size]`, and the feature maps after each stage (an empty list unless asked for)."""
+        # From here on silence is zero, so that the zeros with which convolutions pad are silence too.
         x = (windows - self.silence).unsqueeze(1)
+        if self.gradient_checkpointing and self.training:
+            # With `use_reentrant=True` a block gets gradients only if its input requires them.
+            x.requires_grad_()
         if output_hidden_states:
             features, hidden_states = self.backbone.forward_intermediates(x)
         else:
@@ -255,29 +278,70 @@ class COLAEncoder(nn.Module):
 
 
 class COLAPreTrainedModel(PreTrainedModel):
+    """The base class of all COLA models: what they need for saving, loading and gradient checkpointing."""
+
     config_class = COLAConfig
     base_model_prefix = "cola"
     main_input_name = "input_values"
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
-    # A checkpoint of one class is loaded by another as a matter of course; the other's head is no surprise.
+    # Checkpoints of one class are routinely loaded by another, which has no use for the first one's head.
     _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^similarity\.", r"^classifier\."]
-    # The losses are means already: the Trainer must not rescale them under gradient accumulation.
+    # The losses are means over the batch: the Trainer must not rescale them under gradient accumulation.
     accepts_loss_kwargs = False
+
+    def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
+        """
+        Enables or disables gradient checkpointing; `gradient_checkpointing_enable()` calls this. timm's networks
+        choose their own checkpoints and do not use the further arguments.
+
+        Raises:
+            `ValueError`: If timm does not support gradient checkpointing for the encoder.
+        """
+        if self.config.encoder != "compact":
+            try:
+                self.base_model.encoder.backbone.set_grad_checkpointing(enable)
+            except AssertionError as error:
+                raise ValueError(
+                    f"timm does not support gradient checkpointing for the encoder {self.config.encoder!r}. Train "
+                    "without it, or choose another `encoder`."
+                ) from error
+        super()._set_gradient_checkpointing(enable, **kwargs)
 
 
 class COLAModel(COLAPreTrainedModel):
-    """
-    The COLA encoder: log-mel frames -> one vector h per window, and their mean.
+    r"""
+    The COLA audio encoder. It cuts the log-mel frames of a recording into windows, embeds each window, and averages
+    the embeddings of the windows into one of the recording.
 
-    The output of a clip does not depend on the clips it is batched with nor on how far it is padded. In evaluation
-    mode windows are encoded in chunks of `config.window_chunk_size`, so the memory that a recording takes is bounded.
-    """
+    In evaluation mode the output for a recording depends neither on what it is batched with nor on how far it is
+    padded. Windows are then encoded in chunks of `config.window_chunk_size`, so that memory stays bounded for
+    recordings of any length; with gradients enabled, the activations of the chunks are recomputed in the backward
+    pass.
+
+    Args:
+        config ([`COLAConfig`]):
+            The model's configuration. Its `hidden_size` is set to that of the encoder.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers import AutoFeatureExtractor, AutoModel
+
+    >>> extractor = AutoFeatureExtractor.from_pretrained("cola-compact", trust_remote_code=True)
+    >>> model = AutoModel.from_pretrained("cola-compact", trust_remote_code=True)
+    >>> inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")  # mono, at 16 kHz
+    >>> with torch.no_grad():
+    ...     outputs = model(**inputs)
+    >>> embedding = outputs.pooler_output  # one vector for the recording
+    >>> timeline = outputs.last_hidden_state  # one vector for each window of 0.96 s
+    ```"""
 
     def __init__(self, config: COLAConfig):
         super().__init__(config)
-        # `_init_weights` makes the values; building must not move the random state, so that a fresh model and one
-        # that `from_pretrained` builds without drawing anything start from the same state.
+        # `_init_weights` draws the values. Building the modules must leave the random state untouched, so that a fresh
+        # model and one that `from_pretrained` builds on the meta device, where nothing is drawn, start from the same.
         with torch.random.fork_rng(devices=[]):
             self.encoder = COLAEncoder(config)
         config.hidden_size = self.encoder.num_features
@@ -285,12 +349,14 @@ class COLAModel(COLAPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # The encoder as a whole: only the layers' own constructors know how they start. `from_pretrained` comes here
-        # too, since `silence` is never in a checkpoint, and only what is missing is copied.
+        # The encoder is initialised as a whole, because only the constructors of its layers know their initial values.
+        # `from_pretrained` always calls this, because `silence` is never in a checkpoint; `init.copy_` then fills in
+        # only the values that the checkpoint lacks.
         if not isinstance(module, COLAEncoder):
             return
         init.constant_(module.silence, float(self.config.padding_value))
-        seed = int(torch.randint(2**62, (), device="cpu"))  # drawn even if unused: the heads' values come after it
+        # Drawn even if it is not used, because the initial values of the heads are drawn after it.
+        seed = int(torch.randint(2**62, (), device="cpu"))
         if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module)):
             return
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -307,28 +373,35 @@ class COLAModel(COLAPreTrainedModel):
         output_hidden_states: bool | None = None,
     ) -> COLAModelOutput:
         r"""
+        Computes the embeddings of the windows of each recording, and of each recording as a whole.
+
         Args:
             input_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
                 Log-mel frames from [`COLAFeatureExtractor`].
             attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
-                1 for valid frames, 0 for padding, which must be on the right. Defaults to all valid.
+                1 for valid frames, 0 for padding, which must be on the right. By default all frames are valid.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the feature map after each stage of the encoder.
+                Whether to return the feature map after each stage of the encoder. Defaults to
+                `config.output_hidden_states`.
 
         Raises:
-            `ValueError`: if the shape of `input_values` is another.
+            `ValueError`: If `input_values` is not of shape `(batch_size, num_frames, num_mel_bins)`, or if padding is
+                not on the right.
         """
         if input_values.dim() != 3 or input_values.shape[-1] != self.config.num_mel_bins:
             raise ValueError(
-                f"`input_values` must be [batch_size, num_frames, {self.config.num_mel_bins}], "
+                f"`input_values` must be of shape [batch_size, num_frames, {self.config.num_mel_bins}], "
                 f"got {list(input_values.shape)}."
             )
+        if attention_mask is not None and not torch.compiler.is_compiling():
+            if (attention_mask.long().diff(dim=-1) > 0).any():
+                raise ValueError("`attention_mask` has padding before valid frames: pad recordings on the right.")
         if output_hidden_states is None:
             output_hidden_states = bool(self.config.output_hidden_states)
 
         windows, window_mask = self._windows(input_values, attention_mask)
         if torch.compiler.is_compiling():
-            # A graph can depend neither on how many windows are valid nor on a loop over chunks: all are encoded.
+            # The shapes of a graph must not depend on the values of the mask, so all windows are encoded at once.
             h, hidden_states = self.encoder(windows.flatten(0, 1), output_hidden_states)
             last_hidden_state = h.unflatten(0, window_mask.shape) * window_mask[..., None]
         else:
@@ -348,11 +421,18 @@ class COLAModel(COLAPreTrainedModel):
         is zero for the other windows, and the feature maps of the valid windows after each stage.
         """
         valid = window_mask.nonzero()
-        # In training BatchNorm must see all windows at once. Hidden states that are to get gradients must be the
-        # encoder's own tensors, and the graph keeps the activations of all chunks anyway.
+        # In training, BatchNorm must see all windows at once. Hidden states that can get gradients must be the
+        # encoder's own tensors rather than concatenations, and the graph keeps all activations in memory anyway.
         whole = self.training or (output_hidden_states and torch.is_grad_enabled())
-        chunks = [valid] if whole else valid.split(self.config.window_chunk_size)
-        encoded = [self.encoder(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
+        # With gradients, small chunks would fragment the heap of a CPU.
+        is_small = windows.device.type == "cpu" and not torch.is_grad_enabled()
+        chunks = [valid] if whole else valid.split(self.config.window_chunk_size or (32 if is_small else 256))
+        encode = self.encoder
+        if len(chunks) > 1 and torch.is_grad_enabled():
+            # Where `torch.no_grad()` was forgotten, the activations of an hour of audio would fill the memory. They
+            # are computed again if there is a backward pass.
+            encode = partial(checkpoint, self.encoder, use_reentrant=False, preserve_rng_state=False)
+        encoded = [encode(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
 
         vectors, stages = zip(*encoded)
         h = torch.cat(vectors)
@@ -363,7 +443,10 @@ class COLAModel(COLAPreTrainedModel):
     def _windows(
         self, input_values: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frames `[B, T, bands]` -> windows `[B, W, window_size, bands]` (a view) and their mask `[B, W]`."""
+        """
+        Cuts frames `[B, T, bands]` into windows. Returns a view of shape `[B, W, window_size, bands]` and the mask of
+        valid windows `[B, W]`.
+        """
         size, hop = self.config.window_size, self.config.window_hop
         half = (size + 1) // 2
         batch_size, num_frames, _ = input_values.shape
@@ -371,7 +454,7 @@ class COLAModel(COLAPreTrainedModel):
         if attention_mask is None:
             attention_mask = input_values.new_ones(batch_size, num_frames, dtype=torch.long)
         else:
-            # Whatever padding holds, the last window of a clip must see silence there.
+            # The last window of a recording must see silence, whatever the padding contains.
             padding = (attention_mask == 0)[..., None]
             input_values = input_values.masked_fill(padding, float(self.config.padding_value))
 
@@ -387,16 +470,19 @@ class COLAModel(COLAPreTrainedModel):
 
 
 def _tensors(encoder: COLAEncoder) -> Iterator[torch.Tensor]:
+    """The parameters and buffers that are part of checkpoints: all but `silence`."""
     for module in (encoder.backbone, encoder.pooling):
         yield from chain(module.parameters(), module.buffers())
 
 
 class COLAProjectionHead(nn.Module):
     """
-    The head g of the paper: h `[N, hidden_size]` -> z `[N, projection_size]`, dense, layer norm and tanh.
+    The projection head g of the paper: a dense layer, layer normalisation and tanh, which map h `[N, hidden_size]` to
+    z `[N, projection_size]`.
 
-    With `config.projection_hidden_size` a hidden layer is before these, as in SimCLR (Chen et al. 2020, arXiv
-    2002.05709): what a contrastive loss throws away it then throws away there, and not in h.
+    With `config.projection_hidden_size` they are preceded by a hidden layer (dense, BatchNorm, ReLU), as in SimCLR
+    (Chen et al. 2020, arXiv 2002.05709). The information that the contrastive loss discards is then discarded in the
+    head rather than in h.
     """
 
     def __init__(self, config: COLAConfig):
@@ -415,7 +501,10 @@ class COLAProjectionHead(nn.Module):
 
 
 class COLABilinearSimilarity(nn.Module):
-    """z^T W z' of every anchor `[A, D]` and positive `[P, D]`: `[A, P]` (paper, section 3)."""
+    """
+    The bilinear similarity z^T W z' of each anchor `[A, D]` and each positive `[P, D]`, of shape `[A, P]` (paper,
+    section 3).
+    """
 
     def __init__(self, config: COLAConfig):
         super().__init__()
@@ -426,7 +515,10 @@ class COLABilinearSimilarity(nn.Module):
 
 
 class COLACosineSimilarity(nn.Module):
-    """cos(z, z') / temperature of every anchor `[A, D]` and positive `[P, D]`: `[A, P]` (paper, table 4)."""
+    """
+    The cosine similarity of each anchor `[A, D]` and each positive `[P, D]`, divided by the temperature, of shape
+    `[A, P]` (paper, table 4).
+    """
 
     def __init__(self, config: COLAConfig):
         super().__init__()
@@ -438,13 +530,14 @@ class COLACosineSimilarity(nn.Module):
 
 def contrastive_loss(logits: torch.Tensor, offset: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Multi-class cross-entropy over the batch (paper, equation 1) and pretext accuracy.
+    Computes the cross-entropy of identifying each anchor's positive in the batch (paper, equation 1), and the pretext
+    accuracy, which is the fraction of anchors for which the own positive is the most similar one.
 
     Args:
         logits (`torch.Tensor` of shape `(batch_size, global_batch_size)`):
-            Row i is an anchor, whose positive is column `offset + i`.
+            Similarities of anchors (rows) and positives (columns). The positive of row i is column `offset + i`.
         offset (`int`, *optional*, defaults to 0):
-            How many positives are from the processes before this one.
+            The number of positives that come from processes of lower rank.
     """
     labels = torch.arange(len(logits), device=logits.device) + offset
     return F.cross_entropy(logits.float(), labels), (logits.argmax(-1) == labels).float().mean()
@@ -452,18 +545,21 @@ def contrastive_loss(logits: torch.Tensor, offset: int = 0) -> tuple[torch.Tenso
 
 def decorrelation_loss(embeddings: torch.Tensor) -> torch.Tensor:
     """
-    How much the numbers of h say the same: the sum of each one's squared correlations with all others over the batch,
-    and the mean of these sums. (VICReg's covariance term, Bardes et al. 2021, arXiv 2105.04906, equation 4, with
-    correlations in place of covariances, as in Barlow Twins, Zbontar et al. 2021, arXiv 2103.03230.)
+    Penalises linear correlation between the dimensions of the embeddings, so that they do not encode the same
+    information: for each dimension, the sum of its squared correlations over the batch with all other dimensions,
+    averaged over the dimensions.
+
+    This is the covariance term of VICReg (Bardes et al. 2021, arXiv 2105.04906, equation 4), with correlations in
+    place of covariances, as in Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230).
 
     Args:
         embeddings (`torch.Tensor` of shape `(batch_size, hidden_size)`):
-            h of anchors and positives. Independent numbers give about `hidden_size / batch_size`, equal ones
-            `hidden_size - 1`.
+            The embeddings h of anchors and positives. The loss is about `hidden_size / batch_size` if their dimensions
+            are independent, and `hidden_size - 1` if all dimensions are equal.
     """
     embeddings = embeddings.float()
     centred = embeddings - embeddings.mean(0)
-    # A number that hardly varies correlates with nothing.
+    # The small constant keeps a dimension that hardly varies from correlating with anything.
     units = centred / (centred.square().mean(0) + 1e-4).sqrt()
     correlations = units.T @ units / len(units)
     return (correlations.square().sum() - correlations.diagonal().square().sum()) / len(correlations)
@@ -471,8 +567,12 @@ def decorrelation_loss(embeddings: torch.Tensor) -> torch.Tensor:
 
 def gather_from_processes(positives: torch.Tensor) -> tuple[torch.Tensor, int, float]:
     """
-    The positives `[N, D]` of every process, with their gradients; how many are from the processes before this one; and
-    this process's share of them, as a multiple of an even one.
+    Gathers the positives `[N, D]` of all processes, which may have different numbers of them; gradients flow back to
+    the process that each came from.
+
+    Returns the positives of all processes, the number of those from processes of lower rank, and the weight of this
+    process's loss: its number of positives relative to the mean over the processes. The mean over the processes of the
+    weighted losses is the loss of the whole batch.
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return positives, 0, 1.0
@@ -490,16 +590,31 @@ def gather_from_processes(positives: torch.Tensor) -> tuple[torch.Tensor, int, f
 
 
 class COLAForPreTraining(COLAPreTrainedModel):
-    """
-    COLA's contrastive pre-training: which of the batch's positives is from the anchor's recording?
+    r"""
+    COLA's contrastive pre-training: for each anchor segment, the model identifies the positive segment from the same
+    recording among all positives of the batch.
 
-    With several processes the positives of all are gathered, with their gradients: the mean of the processes' losses
-    and its gradients, which is what data-parallel training takes, are those of one process with the whole batch.
-    (Gradient accumulation gathers nothing: it adds no negatives.)
-    """
+    In distributed training the positives of all processes are gathered, with their gradients. The mean of the
+    processes' losses, which is what data-parallel training minimises, then equals the loss of a single process with
+    the whole batch, and its gradients do too. The decorrelation penalty, however, is computed on the segments of each
+    process, and gradient accumulation gathers nothing, so it adds no negatives.
+
+    Args:
+        config ([`COLAConfig`]):
+            The model's configuration.
+
+    Example:
+
+    ```python
+    >>> from modeling_cola import COLAConfig, COLAForPreTraining
+
+    >>> model = COLAForPreTraining(COLAConfig())
+    >>> outputs = model(input_values, positive_values)  # two segments of each recording: [batch_size, 96, 64]
+    >>> outputs.loss.backward()
+    ```"""
 
     num_windows = 1
-    """Length of a segment, in windows of the encoder."""
+    """The length of a segment, in windows of the encoder."""
 
     def __init__(self, config: COLAConfig):
         super().__init__(config)
@@ -512,7 +627,7 @@ class COLAForPreTraining(COLAPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # Keras' defaults, as the authors' code has them.
+        # The defaults of Keras, which the authors' code uses.
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
@@ -540,35 +655,38 @@ class COLAForPreTraining(COLAPreTrainedModel):
         gather_positives: bool = True,
     ) -> COLAForPreTrainingOutput:
         r"""
+        Computes the contrastive loss of a batch of pairs of segments.
+
         Args:
             input_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
                 The anchors: log-mel frames of one segment of each recording.
             positive_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-                The positives: another segment of the same recordings, in the same order.
+                The positives: another segment of each recording, in the same order.
             attention_mask, positive_attention_mask (`torch.LongTensor`, `(batch_size, num_frames)`, *optional*):
-                1 for valid frames, 0 for padding on the right.
+                1 for valid frames, 0 for padding, which must be on the right. By default all frames are valid.
             gaps (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-                Distance in time between the segments of each pair. This objective does not use it; it is accepted so
-                that all pre-training objectives are called alike.
+                The distance in time between the two segments of each recording. This objective does not use it; it is
+                accepted so that all pre-training objectives can be called alike.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the feature map after each stage of the encoder.
+                Whether to return the feature map after each stage of the encoder. Defaults to
+                `config.output_hidden_states`.
             gather_positives (`bool`, *optional*, defaults to `True`):
-                Whether the positives of all processes are candidates for each anchor. `False` compares the anchors
-                with the positives of this process alone, as validation needs where every process is given the same
+                Whether to compare each anchor with the positives of all processes. With `False` it is compared only
+                with those of its own process, which is right for validation, where every process is given the same
                 recordings.
 
         Raises:
-            `ValueError`: if anchors and positives differ in shape, or if only one of them has a mask.
+            `ValueError`: If anchors and positives differ in shape, or if only one of the two masks is given.
         """
         if input_values.shape != positive_values.shape:
             raise ValueError(
-                "`input_values` and `positive_values` must have one shape, "
+                "`input_values` and `positive_values` must have the same shape, "
                 f"got {list(input_values.shape)} and {list(positive_values.shape)}."
             )
         if (attention_mask is None) != (positive_attention_mask is None):
-            raise ValueError("Give both `attention_mask` and `positive_attention_mask`, or neither.")
+            raise ValueError("Pass both `attention_mask` and `positive_attention_mask`, or neither of them.")
         mask = None if attention_mask is None else torch.cat([attention_mask, positive_attention_mask])
-        # One pass, so that BatchNorm sees anchors and positives as one population.
+        # Anchors and positives are encoded in one pass, so that BatchNorm computes its statistics over both.
         segments = torch.cat([input_values, positive_values])
         outputs = self.cola(segments, mask, output_hidden_states, return_dict=True)
         anchors, positives = self.projection(outputs.pooler_output).chunk(2)
@@ -590,11 +708,27 @@ class COLAForPreTraining(COLAPreTrainedModel):
 
 
 class COLAForAudioClassification(COLAPreTrainedModel):
-    """
-    COLA with a linear layer on h, for linear evaluation (after [`freeze_encoder`]) and fine-tuning.
+    r"""
+    COLA with a linear classifier on top, for fine-tuning and, after [`~COLAForAudioClassification.freeze_encoder`],
+    for linear evaluation.
 
-    The logits of a clip are the mean over its windows, as in the paper (section 3, "downstream").
-    """
+    The logits of a recording are the mean of the logits of its windows (paper, section 3). `config.problem_type`
+    selects single-label classification, multi-label classification or regression.
+
+    Args:
+        config ([`COLAConfig`]):
+            The model's configuration; `num_labels` is the number of classes.
+
+    Example:
+
+    ```python
+    >>> from modeling_cola import COLAForAudioClassification
+
+    >>> model = COLAForAudioClassification.from_pretrained("cola-compact", num_labels=10)
+    >>> model.freeze_encoder()  # train the classifier alone
+    >>> outputs = model(input_values, attention_mask, labels=labels)
+    >>> outputs.loss.backward()
+    ```"""
 
     def __init__(self, config: COLAConfig):
         super().__init__(config)
@@ -612,7 +746,10 @@ class COLAForAudioClassification(COLAPreTrainedModel):
             init.zeros_(module.bias)
 
     def freeze_encoder(self) -> None:
-        """Trains the classifier alone from here on; BatchNorm statistics and dropout stay in evaluation mode."""
+        """
+        Freezes the encoder, so that training changes the classifier alone. The encoder stays in evaluation mode, with
+        neither updates of BatchNorm's statistics nor dropout, even when the model is set to training mode.
+        """
         self.encoder_frozen = True
         self.cola.requires_grad_(False)
         self.train(self.training)
@@ -632,36 +769,31 @@ class COLAForAudioClassification(COLAPreTrainedModel):
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
         r"""
+        Computes the logits of each recording and, if labels are given, the loss.
+
         Args:
             input_values (`torch.FloatTensor` of shape `(batch_size, num_frames, num_mel_bins)`):
                 Log-mel frames from [`COLAFeatureExtractor`].
             attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
-                1 for valid frames, 0 for padding on the right.
+                1 for valid frames, 0 for padding, which must be on the right. By default all frames are valid.
             labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-                Class indices, or for `problem_type="multi_label_classification"` 0/1 floats, or for `"regression"`
-                the targets. Without a `problem_type` it is told by the labels' type, and kept in the config.
+                Labels for computing the loss: class indices, or 0 and 1 for each class if `config.problem_type` is
+                `"multi_label_classification"`, or targets if it is `"regression"`. If `config.problem_type` is not
+                set, it is inferred from `num_labels` and the type of the labels in the first call.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the feature map after each stage of the encoder.
+                Whether to return the feature map after each stage of the encoder. Defaults to
+                `config.output_hidden_states`.
         """
         outputs = self.cola(input_values, attention_mask, output_hidden_states, return_dict=True)
-        # The head is affine, so the logits of the mean h are the mean of the windows' logits.
+        # The classifier is affine, so the logits of the mean of h are the mean of the windows' logits.
         logits = self.classifier(outputs.pooler_output)
 
         loss = None
         if labels is not None:
-            if self.config.problem_type is None:
-                if self.num_labels == 1:
-                    self.config.problem_type = "regression"
-                elif labels.is_floating_point():
-                    self.config.problem_type = "multi_label_classification"
-                else:
-                    self.config.problem_type = "single_label_classification"
-            if self.config.problem_type == "regression":
-                loss = F.mse_loss(logits, labels.view_as(logits).to(logits.dtype))
-            elif self.config.problem_type == "single_label_classification":
-                loss = F.cross_entropy(logits.float(), labels.view(-1))
-            else:
-                loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+            # Labels that are not class indices are targets, one per logit, and their losses do not accept integers.
+            if labels.numel() == logits.numel() and self.config.problem_type != "single_label_classification":
+                labels = labels.view_as(logits).float()
+            loss = self.loss_function(labels, logits.float(), self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 

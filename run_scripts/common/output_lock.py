@@ -10,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
-LOCK, OWNER = ".lock", ".lock-owner.json"
+# Names that begin with an underscore are not pushed to the Hub by the Trainer, nor read as data by `datasets`.
+LOCK, OWNER = "_lock", "_lock_owner.json"
 
 
 @contextmanager
@@ -21,11 +22,12 @@ def locked(output_dir: Path) -> Iterator[None]:
 
     Args:
         output_dir (`Path`):
-            The folder, which must exist.
+            The folder, which is made if it does not exist.
 
     Raises:
         `ValueError`: if another run is in the folder; the message names its process and host.
     """
+    output_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output_dir / LOCK)
     try:
         lock.acquire(timeout=0)

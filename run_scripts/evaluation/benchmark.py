@@ -14,7 +14,7 @@ from datasets import DatasetDict
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from feature_extraction import BadClipError
+from feature_extraction import BadClipError, describe_splits
 from run_scripts.common.disk import is_disk_full
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.evaluation.bad_clips import (
@@ -24,11 +24,11 @@ from run_scripts.evaluation.bad_clips import (
     suggest_skipping,
     write_skipped,
 )
-from run_scripts.evaluation.benchmark_arguments import BenchmarkArguments
+from run_scripts.evaluation.benchmark_arguments import TRAINED_MODES, BenchmarkArguments
 from run_scripts.evaluation.classification import train_classifier
 from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
 from run_scripts.evaluation.embedders import embed_clips
-from run_scripts.evaluation.methods import TRAINED_MODES, Method, list_methods
+from run_scripts.evaluation.methods import Method, list_methods
 from run_scripts.evaluation.probes import knn_evaluation, linear_evaluation, split_folds
 from run_scripts.evaluation.results import (
     METRICS,
@@ -168,6 +168,7 @@ def load_tasks(methods: list[Method], args: BenchmarkArguments, failures: dict[s
     for folder in find_tasks(args.tasks_dir, args.tasks):
         with record_failure(folder.name, failures):
             splits = load_task(folder)
+            logger.info(f"{folder.name}: {describe_splits(splits)}")
             if args.folds:
                 splits = DatasetDict(train=splits["train"])
             cells_dir = Path(args.output_dir) / "cells" / folder.name

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from run_scripts.evaluation.methods import MODES, TRAINED_MODES
+
+MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the order of the columns
+TRAINED_MODES = ("supervised", "fine-tuned")  # The encoder is trained on the task.
+RANDOM_MODES = ("random", "supervised")  # The encoder starts from random weights.
 
 
 @dataclass

@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 # points better on the test split than the epoch that they chose.
 MIN_CLIPS_TO_CHOOSE = 100
 
+# How many names of classes are logged.
+CLASSES_SHOWN = 10
+
 # A checkpoint has the weights and Adam's two moments of each.
 CHECKPOINT_COPIES = 3
 
@@ -155,6 +158,8 @@ def train_classifier(
     checkpoint = find_checkpoint(args.resume_from_checkpoint, args.output_dir)
     set_seed(args.seed)
     clips = load_clips(data_args, args)
+    if verbose:
+        logger.info(describe_clips(data_args.name, clips))
     model, extractor = build_model(model_args, clips.classes, clips.multi_label)
     decide_best_epoch(args, clips)
 
@@ -232,6 +237,15 @@ def train_and_save(trainer: ClassificationTrainer, checkpoint: str | None) -> No
     model.cola = trainer.encoder
     trainer.save_model(_internal_call=True)
     model.cola = trained_on
+
+
+def describe_clips(name: str, clips: LabelledClips) -> str:
+    """Describes in one line how many clips of which classes were found."""
+    classes = ", ".join([*clips.classes[:CLASSES_SHOWN], *["..."] * (len(clips.classes) > CLASSES_SHOWN)])
+    return (
+        f"{name}: {len(clips.train)} training, {len(clips.validation)} validation and {len(clips.test)} test clips of "
+        f"{len(clips.classes)} classes ({classes})."
+    )
 
 
 def describe_results(model_args: ModelArguments, data_args: DataArguments, clips: LabelledClips) -> dict[str, Any]:

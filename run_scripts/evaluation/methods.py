@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from feature_extraction import COLAFeatureExtractor
+from run_scripts.evaluation.benchmark_arguments import MODES, RANDOM_MODES
 from run_scripts.evaluation.embedders import (
     LOG_MEL,
     Embedder,
@@ -15,11 +16,6 @@ from run_scripts.evaluation.embedders import (
     name_kind,
 )
 from run_scripts.evaluation.embedding_cache import hash_encoder
-
-
-MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the order of the columns
-TRAINED_MODES = ("supervised", "fine-tuned")  # The encoder is trained on the task.
-RANDOM_MODES = ("random", "supervised")  # The encoder starts from random weights.
 
 
 @dataclass(frozen=True)

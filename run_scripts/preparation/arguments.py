@@ -28,6 +28,13 @@ class SourceArguments:
             "help": "Whether to stream the data set, without a local copy. One worker then reads each of its shards."
         },
     )
+    allow_remote_audio: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether rows of Parquet that name an audio file, rather than hold it, may name any file and any "
+            "URL. By default they may name files below the data set's own folder."
+        },
+    )
 
 
 @dataclass

@@ -12,16 +12,14 @@ from typing import Any
 import pyarrow as pa
 from datasets import Audio, Dataset, Features, IterableDataset
 
-from feature_extraction import find_audio_column, load_audio_dataset, undecoded
+from feature_extraction import describe_splits, find_audio_column, load_audio_dataset, undecoded
+from feature_extraction.audio_folder import SPLITS_BY_NAME
 from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments, SourceArguments
 
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_DIR = ".progress"
-
-# The splits that `datasets` recognizes by the names of files. Shards of any other split are named as training data.
-SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
 
 
 @dataclass
@@ -92,15 +90,20 @@ class Job:
         return Features(self.dataset.features | {self.column: Audio(sampling_rate=SAMPLING_RATE)}).arrow_schema
 
     def shard_name(self, part: int, shard: int) -> str:
-        split = self.source.dataset_split if self.source.dataset_split in SPLITS else "train"
+        # `datasets` recognizes these splits by the names of files. Shards of any other are named as training data.
+        split = self.source.dataset_split if self.source.dataset_split in SPLITS_BY_NAME else "train"
         return f"{split}-{part:05}-{shard:05}.parquet"
 
     def clip_name(self, path: str | None) -> str | None:
-        """Returns the name of a clip in the shards. For a file, this is its path relative to the source's folder."""
+        """
+        Returns the name of a clip in the shards. For a file, this is its path relative to the source's folder. No name
+        leads out of the folder into which somebody may unpack the shards.
+        """
         if path is None:
             return None
         relative = path.removeprefix(f"{Path(self.source.dataset_name).expanduser()}/")
-        return f"{os.path.splitext(relative)[0]}.{SUFFIXES[self.args.format]}"
+        parts = [part for part in os.path.normpath(relative).split("/") if part not in ("", "..")]
+        return f"{os.path.splitext('/'.join(parts))[0]}.{SUFFIXES[self.args.format]}"
 
     def part_path(self, number: int) -> Path:
         return self.output_dir / PROGRESS_DIR / f"part-{number:05}.json"
@@ -171,8 +174,12 @@ def load_job(source: SourceArguments, args: PreparationArguments, num_workers: i
             those of the run to resume.
     """
     splits = load_audio_dataset(
-        source.dataset_name, config_name=source.dataset_config_name, streaming=source.streaming
+        source.dataset_name,
+        config_name=source.dataset_config_name,
+        streaming=source.streaming,
+        allow_remote_audio=source.allow_remote_audio,
     )
+    logger.info(f"{source.dataset_name} has {describe_splits(splits)}.")
     if source.dataset_split not in splits:
         raise ValueError(f"There is no split {source.dataset_split!r}; there are {', '.join(splits)}.")
     dataset = splits[source.dataset_split]
@@ -191,6 +198,7 @@ def collect_settings(
 ) -> dict[str, Any]:
     """Collects all that must be the same when a run is resumed."""
     settings = asdict(source)
+    del settings["allow_remote_audio"]  # which decides whether rows are read, not what they become
     settings |= {"format": args.format, "shard_size": args.shard_size, "max_seconds": args.max_seconds}
     settings["audio_column"] = column
     folder = os.path.expanduser(source.dataset_name)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from run_scripts.pretraining.objectives import OBJECTIVES
 from run_scripts.pretraining.recipes import RECIPES
 
 
@@ -17,6 +16,9 @@ class DataArguments:
     dataset_split: str = field(default="train", metadata={"help": "The split to train on."})
     audio_column: str | None = field(default=None, metadata={"help": "Defaults to the only column of type Audio."})
     streaming: bool = field(default=False, metadata={"help": "Read the data as a stream, without a local copy."})
+    allow_remote_audio: bool = field(
+        default=False, metadata={"help": "Open files outside the data set's own folder that rows of Parquet name."}
+    )
     validation_clips: int = field(
         default=256,
         metadata={"help": "Recordings held out for validation: at most a tenth of the data, or a stream's first."},
@@ -44,7 +46,10 @@ class PretrainingArguments:
     recipe: str = field(default="paper", metadata={"help": f"One of {', '.join(RECIPES)}."})
     objective: str = field(
         default="contrastive",
-        metadata={"help": f"COLA's own, or one that the paper compares it with: {', '.join(OBJECTIVES)}."},
+        metadata={
+            "help": "contrastive, which is COLA's own, or one that the paper compares it with: triplet, temporal_gap, "
+            "audio2vec_cbow or audio2vec_skipgram."
+        },
     )
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A checkpoint to start from in place of random weights."}
@@ -93,8 +98,6 @@ class PretrainingArguments:
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise ValueError(f"--recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}.")
         for name in ("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")

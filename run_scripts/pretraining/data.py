@@ -1,5 +1,6 @@
 """From a data set to the batches of pre-training, and to the held-out pairs of its validation."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, Iterable
 from torch.utils.data import DataLoader
 
 from feature_extraction import (
-    AudioDecodingError,
+    BadClipError,
     COLAFeatureExtractor,
+    CorruptShardError,
     SegmentPairs,
     collate_segment_pairs,
+    describe_splits,
     find_audio_column,
     load_audio_dataset,
     random_segments,
@@ -23,6 +26,8 @@ from run_scripts.pretraining.arguments import DataArguments, PretrainingArgument
 from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.validation import HeldOutPairs
 
+
+logger = logging.getLogger(__name__)
 
 # Rows of a stream that are counted together.
 READ_AT_ONCE = 32
@@ -76,7 +81,13 @@ def load_data(
         `ValueError`: if there is no such split or column, or if there are too few recordings.
     """
     if splits is None:
-        splits = load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name, data_args.streaming)
+        splits = load_audio_dataset(
+            data_args.dataset_name,
+            data_args.dataset_config_name,
+            streaming=data_args.streaming,
+            allow_remote_audio=data_args.allow_remote_audio,
+        )
+    logger.info(f"Found {describe_splits(splits)}.")
     if data_args.dataset_split not in splits:
         raise ValueError(f"There is no split {data_args.dataset_split!r}; there are {', '.join(splits)}.")
     dataset = splits[data_args.dataset_split]
@@ -143,7 +154,12 @@ def _hold_out_of_stream(
     for shard in range(dataset.num_shards):
         if len(rows) == num_clips:
             break
-        rows_of_shard = list(dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)))
+        rows_of_shard = []
+        try:
+            for row in dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)):
+                rows_of_shard.append(row)
+        except CorruptShardError as error:
+            logger.warning(str(error))  # training meets it again, and lists it
         by_shard[shard] = len(rows_of_shard)
         rows += rows_of_shard
     return rows, by_shard
@@ -155,10 +171,14 @@ def _count_clips(dataset: IterableDataset, enough: int) -> int:
     if split in splits and splits[split].num_examples:
         return min(splits[split].num_examples, enough)
     count = 0
-    for batch in dataset.with_format("arrow").iter(READ_AT_ONCE):
-        count += len(batch)
-        if count >= enough:
-            return enough
+    for shard in range(dataset.num_shards):
+        try:
+            for batch in dataset.shard(dataset.num_shards, shard).with_format("arrow").iter(READ_AT_ONCE):
+                count += len(batch)
+                if count >= enough:
+                    return enough
+        except CorruptShardError:
+            continue
     return count
 
 
@@ -192,7 +212,7 @@ def read_held_out_pairs(
                     max_distance=max_distance,
                 )
             )
-        except (AudioDecodingError, FileNotFoundError):
+        except BadClipError:
             continue
         if data.class_names:
             # -1 is how `datasets` marks rows without a label.

@@ -9,8 +9,6 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from modeling_cola import COLAConfig
-
 
 Settings = TypeVar("Settings", "ModelSettings", "TrainingSettings")
 
@@ -59,18 +57,6 @@ class ModelSettings:
         default=None,
         metadata={"help": "Weight of the penalty on correlated dimensions of h. 0.02 suits EfficientNet-B0."},
     )
-
-    def to_config(self) -> COLAConfig:
-        """
-        The configuration with these values.
-
-        Raises:
-            `huggingface_hub.errors.StrictDataclassError`: if a value is out of range.
-        """
-        values = given(self)
-        if "segment_frames" in values:
-            values["window_size"] = values["window_hop"] = values.pop("segment_frames")
-        return COLAConfig(**values)
 
 
 # Settings that only the contrastive objective has.

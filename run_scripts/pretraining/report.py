@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAForPreTraining, COLAPreTrainedModel
+from run_scripts.common.disk import share_weights
 from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress
@@ -52,6 +53,7 @@ def save_results(
     """Saves the model (of other objectives than the contrastive one the encoder alone), its card and the log."""
     (model if isinstance(model, COLAForPreTraining) else model.cola).save_pretrained(output_dir)
     extractor.save_pretrained(output_dir)
+    share_weights(output_dir)
     # JSON has no infinity.
     arguments = {name: None if value == math.inf else value for name, value in settings.items()}
     state = {"arguments": arguments, "history": progress.history, "best_step": progress.best_step}

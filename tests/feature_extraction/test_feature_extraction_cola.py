@@ -497,3 +497,41 @@ def test_list_of_paths_is_refused_with_a_hint(extractor):
 def test_truncation_needs_max_length(extractor):
     with pytest.raises(ValueError, match="max_length"):
         extractor(noise(400), sampling_rate=RATE, truncation=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampling_rate": 0}, "`sampling_rate` must be at least 1, got 0"),
+        ({"hop_length": 0}, "`hop_length` must be at least 1, got 0"),
+        ({"win_length": 2048}, "`win_length` is 2048, but a frame must fit into `n_fft`, which is 1024"),
+        ({"padding_value": math.nan}, "`padding_value` must be finite"),
+    ],
+)
+def test_values_out_of_range_are_named(arguments: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        COLAFeatureExtractor(**arguments)
+
+
+def test_a_length_that_is_not_positive_is_named():
+    with pytest.raises(ValueError, match="`max_length` must be at least 1 frame, got -5"):
+        COLAFeatureExtractor()(np.ones(16000), sampling_rate=16000, padding="max_length", max_length=-5)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2"])
+def test_the_byte_order_does_not_matter(dtype: str):
+    samples = (1000 * np.random.default_rng(0).standard_normal(16000)).astype(dtype)
+    if dtype != "i2":
+        samples /= 32768
+    extractor = COLAFeatureExtractor()
+    big, little = (
+        extractor(samples.astype(order + dtype), sampling_rate=16000, return_tensors="pt")["input_values"]
+        for order in ("<", ">")
+    )
+    assert torch.equal(big, little)
+
+
+def test_two_waveforms_that_may_be_stereo_are_warned_of(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        COLAFeatureExtractor()(np.ones((2, 16001)), sampling_rate=16000)
+    assert "pass `channel_axis=0` to average its channels" in caplog.text

@@ -1,14 +1,24 @@
 """Loading of data sets: folders of audio, Parquet, WebDataset, and which column holds the audio."""
 
-import io
-import tarfile
+import os
+import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import Audio, ClassLabel, Dataset, IterableDataset
+from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset
 
-from feature_extraction import find_audio_column, load_audio_dataset
-from helpers import AUDIOSET, flac, numbered_clip, write_flac
+from feature_extraction import (
+    CorruptShardError,
+    describe_splits,
+    find_audio_column,
+    load_audio,
+    load_audio_dataset,
+    loading,
+)
+from helpers import AUDIOSET, flac, numbered_clip, write_flac, write_tar
 
 
 # Folders of audio
@@ -76,6 +86,179 @@ def test_empty_folder(tmp_path):
         load_audio_dataset(str(tmp_path))
 
 
+# Splits
+
+
+@pytest.mark.parametrize(
+    "folders, expected",
+    [
+        (["training", "testing"], ["test", "train"]),
+        (["Train", "TEST"], ["test", "train"]),
+        (["train", "dev", "evaluation"], ["test", "train", "validation"]),
+        (["Training", "Valid"], ["train", "validation"]),
+    ],
+)
+def test_folders_named_like_splits(tmp_path, folders, expected):
+    for folder in folders:
+        for label in ("cat", "dog"):
+            write_flac(tmp_path / folder / label / "a.flac", numbered_clip(1))
+    data = load_audio_dataset(str(tmp_path))
+    assert list(data) == expected
+    assert all(rows.features["label"].names == ["cat", "dog"] and len(rows) == 2 for rows in data.values())
+
+
+def test_two_folders_of_one_split(tmp_path):
+    for name in ("train/a.flac", "dev/b.flac", "valid/c.flac"):
+        write_flac(tmp_path / name, numbered_clip(1))
+    assert {split: len(rows) for split, rows in load_audio_dataset(str(tmp_path)).items()} == {
+        "train": 1,
+        "validation": 2,
+    }
+
+
+def test_splits_beside_other_folders_are_classes_with_a_warning(tmp_path, caplog):
+    for name in ("train/a.flac", "test/b.flac", "tram/c.flac"):
+        write_flac(tmp_path / name, numbered_clip(1))
+    assert load_audio_dataset(str(tmp_path))["train"].features["label"].names == ["test", "train", "tram"]
+    assert "test, train are read as classes, not as splits" in caplog.text and "tram" in caplog.text
+
+
+def test_file_beside_splits_is_left_out_with_a_warning(tmp_path, caplog):
+    for name in ("train/a.flac", "test/b.flac", "stray.flac"):
+        write_flac(tmp_path / name, numbered_clip(1))
+    assert {split: len(rows) for split, rows in load_audio_dataset(str(tmp_path)).items()} == {"train": 1, "test": 1}
+    assert "1 files beside the splits are left out, for example stray.flac" in caplog.text
+
+
+@pytest.mark.parametrize("prefix", ["", "train/"])
+def test_file_beside_classes_is_warned_of(tmp_path, caplog, prefix):
+    for name in ("cat/a.flac", "dog/b.flac", "stray.flac"):
+        write_flac(tmp_path / prefix / name, numbered_clip(1))
+    assert load_audio_dataset(str(tmp_path))["train"].column_names == ["audio"]
+    assert "no clip has a label, because 1 audio files lie beside the folders of the 2 classes" in caplog.text
+    assert f"for example {prefix}stray.flac" in caplog.text
+
+
+def test_describe_splits(tmp_path, parquet):
+    for name in ("train/cat/a.flac", "train/dog/a.flac", "train/dog/b.flac", "test/cat/a.flac"):
+        write_flac(tmp_path / name, numbered_clip(1))
+    classes = "2 classes (cat, dog)"
+    assert describe_splits(load_audio_dataset(str(tmp_path))) == f"test: 1 clips, {classes}; train: 3 clips, {classes}"
+    assert describe_splits(load_audio_dataset(str(parquet))) == "train: 24 clips, no classes"
+    assert (
+        describe_splits(load_audio_dataset(str(parquet), streaming=True)) == "train: a stream of 4 shards, no classes"
+    )
+
+
+# Folders of several kinds
+
+
+@pytest.mark.parametrize("num_audio, num_tars, num_parquet", [(3, 1, 1), (1, 2, 0), (1, 0, 3), (1, 1, 1)])
+def test_the_kind_of_most_files_is_read(tmp_path, parquet, caplog, num_audio, num_tars, num_parquet):
+    for i in range(num_audio):
+        write_flac(tmp_path / "audio" / f"{i}.flac", numbered_clip(i))
+    for i in range(num_tars):
+        write_tar(tmp_path / f"{i}.tar", {"a.flac": flac(numbered_clip(1))})
+    for i in range(num_parquet):
+        (tmp_path / f"train-{i}.parquet").write_bytes(next(parquet.iterdir()).read_bytes())
+    train = load_audio_dataset(str(tmp_path))["train"]
+    if num_audio == 3:
+        assert len(train) == 3 and "3 audio files are read, and 1 tar files are not, for example 0.tar" in caplog.text
+    elif num_parquet == 3:
+        assert len(train) == 18 and "3 Parquet files are read, and 1 audio files are not" in caplog.text
+    else:
+        assert [row["audio"]["path"] for row in train] == ["a.flac"] * num_tars
+    assert len(caplog.records) == (num_audio > 0) + (num_tars > 0) + (num_parquet > 0) - 1
+
+
+def test_unsupported_audio_and_metadata_are_warned_of(tmp_path, caplog):
+    for name in ("cat/a.flac", "dog/b.flac", "dog/c.m4a", "dog/d.M4A", "dog/e.wma", "metadata.csv", "notes.txt"):
+        write_flac(tmp_path / name, numbered_clip(1))
+    assert len(load_audio_dataset(str(tmp_path))["train"]) == 2
+    unsupported, metadata = [record.message for record in caplog.records]
+    assert "Unsupported audio is left out (2 .m4a, 1 .wma; for example dog/c.m4a)" in unsupported
+    assert f"{tmp_path / 'metadata.csv'} is not read" in metadata
+
+
+def test_nothing_but_unsupported_audio(tmp_path):
+    (tmp_path / "a.m4a").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds no audio.*Unsupported audio is left out \(1 .m4a"):
+        load_audio_dataset(str(tmp_path))
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="file names are always Unicode")
+def test_names_that_are_not_utf_8(tmp_path):
+    for folder, name in ((b"caf\xe9", b"\xff.flac"), (b"dog", b"a.flac")):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + folder + b"/" + name))
+        write_flac(path, numbered_clip(1))
+    write_tar(tmp_path / "tar" / "a.tar", {os.fsdecode(b"\xff.flac"): flac(numbered_clip(2))})
+    train = load_audio_dataset(str(tmp_path))["train"]
+    assert train.features["label"].names == [r"caf\xe9", "dog"]
+    assert train[0]["audio"]["path"] == str(tmp_path / r"caf\xe9" / r"\xff.flac")
+    np.testing.assert_allclose(load_audio(train[0]["audio"]), numbered_clip(1), atol=1e-6)
+    (row,) = load_audio_dataset(str(tmp_path / "tar"))["train"]
+    assert row["audio"]["path"] == r"\xff.flac"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may read every folder")
+def test_forbidden_folder_is_warned_of(tmp_path, caplog):
+    for name in ("cat/a.flac", "dog/b.flac"):
+        write_flac(tmp_path / name, numbered_clip(1))
+    (tmp_path / "dog").chmod(0)
+    assert len(load_audio_dataset(str(tmp_path))["train"]) == 1
+    assert "dog is left out because it cannot be read: Permission denied" in caplog.text
+    (tmp_path / "dog").chmod(0o700)
+
+
+# Names of nothing
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "./audio",
+        "../audio",
+        "/no/audio",
+        "~/no/audio",
+        "a/b/c",
+        "audio/",
+        "a.flac",
+        "b.m4a",
+        "c.zip",
+        "d.tar",
+        "e*.parquet",
+    ],
+)
+def test_path_of_nothing_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "load_dataset", None)
+    monkeypatch.setattr(loading, "load_dataset_builder", None)
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_audio_dataset(name)
+
+
+def test_name_of_nothing_on_the_hub(monkeypatch, tmp_path):
+    def load(*_, **__):
+        raise ConnectionError("Couldn't reach 'audoi' on the Hub")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "load_dataset", load)
+    with pytest.raises(FileNotFoundError, match="no folder audoi, and no data set of this name.*Couldn't reach"):
+        load_audio_dataset("audoi")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_empty_name(name):
+    with pytest.raises(ValueError, match="--dataset_name. is empty"):
+        load_audio_dataset(name)
+
+
+def test_single_audio_file(tmp_path):
+    write_flac(tmp_path / "a.flac", numbered_clip(1))
+    with pytest.raises(ValueError, match="a.flac is a single file.*pass its folder"):
+        load_audio_dataset(str(tmp_path / "a.flac"))
+
+
 # Parquet
 
 
@@ -97,6 +280,76 @@ def test_parquet_splits(parquet, tmp_path):
     assert set(load_audio_dataset(str(tmp_path))) == {"train", "test"}
 
 
+# Parquet that names files
+
+
+def parquet_of_paths(folder: Path, *paths: str | None) -> Path:
+    rows = [{"bytes": None, "path": path} for path in paths] + [{"bytes": b"", "path": "../../held.flac"}, None]
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pydict({"audio": rows}, Features({"audio": Audio()}).arrow_schema)
+    pq.write_table(table, folder / "train.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "*.parquet", "train.parquet"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_may_name_files_of_their_own_folder(tmp_path, streaming, pattern):
+    folder = parquet_of_paths(tmp_path / "data", str(tmp_path / "data" / "deep" / "a.flac"), None)
+    rows = load_audio_dataset(str(folder / pattern), streaming=streaming)["train"]
+    assert len(list(rows.cast_column("audio", Audio(decode=False)))) == 4
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "{data}/../a.flac",
+        "{data}er/a.flac",
+        "https://a.b/c.flac",
+        "file://{data}/a.flac",
+        "{data}/link/a",
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_may_name_no_other_files(tmp_path, monkeypatch, streaming, path):
+    path = path.format(data=tmp_path / "data")
+    folder = parquet_of_paths(tmp_path / "data", path)
+    (folder / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(folder)
+
+    def load(**kwargs) -> list[dict]:
+        rows = load_audio_dataset(str(folder), streaming=streaming, **kwargs)["train"]
+        return list(rows.cast_column("audio", Audio(decode=False)))
+
+    with pytest.raises(
+        PermissionError, match=f"{folder} has a row that names the audio file {path}, .*--allow_remote"
+    ):
+        load()
+    assert load(allow_remote_audio=True)[0]["audio"]["path"] == path
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_of_the_hub_may_name_no_files_of_this_computer(tmp_path, monkeypatch, streaming):
+    folder = parquet_of_paths(tmp_path, "hf://datasets/some/one@main/a.flac", str(tmp_path / "a.flac"))
+    load, build = loading.load_dataset, loading.load_dataset_builder
+    monkeypatch.setattr(loading, "load_dataset", lambda *_: load("parquet", data_dir=str(folder)))
+    monkeypatch.setattr(loading, "load_dataset_builder", lambda *_: build("parquet", data_dir=str(folder)))
+    with pytest.raises(PermissionError, match=f"some/one has a row that names the audio file {tmp_path}/a.flac"):
+        next(
+            iter(
+                load_audio_dataset("some/one", streaming=streaming)["train"].cast_column("audio", Audio(decode=False))
+            )
+        )
+    assert load_audio_dataset("some/one", streaming=streaming, allow_remote_audio=True)["train"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"This is no Parquet file."])
+def test_no_whole_parquet(tmp_path, damage):
+    (tmp_path / "a.parquet").write_bytes(damage)
+    with pytest.raises(ValueError, match="None of the 1 Parquet files can be read. The first is .*a.parquet"):
+        load_audio_dataset(str(tmp_path), streaming=True)
+
+
 # WebDataset
 
 
@@ -104,12 +357,8 @@ def test_parquet_splits(parquet, tmp_path):
 @pytest.mark.parametrize("pattern", ["", "*.tar"])
 def test_webdataset(tmp_path, pattern, streaming):
     for shard in range(2):
-        with tarfile.open(tmp_path / f"train-{shard:03}.tar", "w") as tar:
-            for i in range(shard, 8, 2):
-                for name, data in ((f"{i}.flac", flac(numbered_clip(i))), (f"{i}.json", b'{"id": 1}')):
-                    info = tarfile.TarInfo(name)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
+        files = {f"{i}.flac": flac(numbered_clip(i)) for i in range(shard, 8, 2)}
+        write_tar(tmp_path / f"train-{shard:03}.tar", files | {"0.json": b'{"id": 1}'})
     train = load_audio_dataset(str(tmp_path / pattern), streaming=streaming)["train"]
     assert train.num_shards == 2 and find_audio_column(train) == "audio"
     rows = [row["audio"] for row in train]
@@ -120,8 +369,26 @@ def test_webdataset(tmp_path, pattern, streaming):
 def test_damaged_tar_is_named(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"This is no tar file." * 100)
     train = load_audio_dataset(str(tmp_path))["train"]
-    with pytest.raises(ValueError, match=r"a\.tar is not a whole tar file"):
+    with pytest.raises(CorruptShardError, match=r"a\.tar is not a whole tar file"):
         next(iter(train))
+
+
+@pytest.mark.parametrize("damage", ["truncated in a clip", "truncated in a header", "zeros in a header"])
+def test_tar_that_is_damaged_after_its_start(tmp_path, damage):
+    """`tarfile` takes the last two for the end of the file."""
+    write_tar(tmp_path / "a.tar", {f"{i}.wav": bytes(1024) for i in range(4)})
+    data = (tmp_path / "a.tar").read_bytes()
+    damaged = {
+        "truncated in a clip": data[: 2 * 1536 + 700],
+        "truncated in a header": data[: 2 * 1536 + 100],
+        "zeros in a header": data[: 2 * 1536 + 100] + bytes(200) + data[2 * 1536 + 300 :],
+    }[damage]
+    (tmp_path / "a.tar").write_bytes(damaged)
+    rows = iter(load_audio_dataset(str(tmp_path))["train"])
+    assert [next(rows)["audio"]["path"] for _ in range(2)] == ["0.wav", "1.wav"]
+    with pytest.raises(CorruptShardError, match=r"a\.tar is not a whole tar file") as error:
+        next(rows)
+    assert error.value.path == str(tmp_path / "a.tar") and error.value.kind == "corrupt shard"
 
 
 # The audio column

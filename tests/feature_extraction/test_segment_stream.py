@@ -1,7 +1,6 @@
 """The stream of segment pairs: every clip once an epoch, resumption, and clips that cannot be read."""
 
-import io
-import tarfile
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from feature_extraction import (
     load_audio_dataset,
 )
 from feature_extraction.pair_drawer import PairDrawer
-from helpers import audio_dataset, flac, numbered_clip, write_flac
+from helpers import audio_dataset, encode, flac, numbered_clip, write_flac, write_tar
 
 
 POOL = Path(__file__).parents[3] / "shared" / "data" / "pretrain"
@@ -96,12 +95,8 @@ def test_several_audio_columns():
 
 def test_every_clip_of_tar_files_once_an_epoch(tmp_path):
     for shard in range(2):
-        with tarfile.open(tmp_path / f"train-{shard:03}.tar", "w") as tar:
-            for i in range(shard, 8, 2):
-                data = flac(numbered_clip(i))
-                info = tarfile.TarInfo(f"{i}.flac")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+        files = {f"{i}.flac": flac(numbered_clip(i)) for i in range(shard, 8, 2)}
+        write_tar(tmp_path / f"train-{shard:03}.tar", files)
     epochs = take_epochs(load_audio_dataset(str(tmp_path))["train"], 2, num_workers=2)
     assert [sorted(numbers(epoch)) for epoch in epochs[:2]] == [list(range(8))] * 2
 
@@ -244,6 +239,11 @@ def test_resumption_twice(parquet):
 
 BAD_CLIPS = {
     "02_empty.flac": (b"", "empty", "0 bytes"),
+    "04_infinite.wav": (
+        encode(np.array([0.5, np.inf] * 800), subtype="FLOAT"),
+        "not finite",
+        "infinite or not a number",
+    ),
     "05_text.wav": (b"This is no audio. " * 100, "damaged", "not audio that soundfile can decode"),
     "06_truncated.flac": (
         flac(np.random.default_rng(0).uniform(-0.5, 0.5, RATE))[:1000],
@@ -255,7 +255,7 @@ BAD_CLIPS = {
 
 @pytest.fixture
 def folder_with_bad_clips(tmp_path):
-    """Ten files, of which three cannot be read; neither of two workers begins or ends with one of them."""
+    """Ten files, of which four cannot be read; neither of two workers begins or ends with one of them."""
     bad = {int(name[:2]): name for name in BAD_CLIPS}
     for i in range(10):
         if i in bad:
@@ -270,7 +270,7 @@ def test_bad_clips_are_skipped_and_noted(folder_with_bad_clips, num_workers):
     train = load_audio_dataset(str(folder_with_bad_clips))["train"]
     epochs = take_epochs(train, 2, num_workers, shuffle=False)
     for epoch in epochs[:2]:
-        assert sorted(numbers(epoch)) == [0, 1, 3, 4, 7, 8, 9]
+        assert sorted(numbers(epoch)) == [0, 1, 3, 7, 8, 9]
         notes = [note for batch in epoch for note in batch["notes"]]
         assert sorted(Path(name).name for _, name, _ in notes) == sorted(BAD_CLIPS)
         for kind, name, reason in notes:
@@ -303,6 +303,77 @@ def test_missing_file_is_skipped(tmp_path):
     assert numbers(batches) == [0, 2, 0, 2]
     (kind, name, reason), *others = [note for batch in batches[:2] for note in batch["notes"]]
     assert kind == "missing" and not others and Path(name).name == "1.flac" and "No such file" in reason
+
+
+def test_file_that_cannot_be_opened_is_skipped(tmp_path):
+    for i in range(3):
+        write_flac(tmp_path / f"{i}.flac", numbered_clip(i))
+    train = load_audio_dataset(str(tmp_path))["train"]
+    (tmp_path / "1.flac").unlink()
+    (tmp_path / "1.flac").mkdir()
+    batches = take(train, 2, shuffle=False)
+    assert numbers(batches) == [0, 2]
+    assert [note.kind for batch in batches for note in batch["notes"]] == ["unreadable"]
+
+
+# Corrupt shards
+
+
+@pytest.fixture
+def corrupt_shards(parquet, tmp_path, request) -> tuple[Path, str]:
+    """The numbered clips in four shards, of which the second is damaged, and the name of that one."""
+    if request.param == "parquet":
+        shutil.copytree(parquet, tmp_path / "data")
+        path = tmp_path / "data" / "train-00001-of-00004.parquet"
+        path.write_bytes(path.read_bytes()[:-100])
+        return tmp_path / "data", path.name
+    if request.param == "first parquet":
+        shutil.copytree(parquet, tmp_path / "data")
+        path = tmp_path / "data" / "train-00000-of-00004.parquet"
+        path.write_bytes(b"")
+        return tmp_path / "data", path.name
+    for shard in range(4):
+        path = tmp_path / f"{shard}.tar"
+        write_tar(path, {f"{i}.flac": flac(numbered_clip(i)) for i in range(shard, NUM_CLIPS, 4)})
+    damaged = (tmp_path / "1.tar").read_bytes()[:1000]
+    (tmp_path / "1.tar").write_bytes(damaged)
+    return tmp_path, "1.tar"
+
+
+@pytest.mark.parametrize("corrupt_shards", ["parquet", "first parquet", "tar"], indirect=True)
+@pytest.mark.parametrize("num_workers", [0, 2, 5])
+def test_corrupt_shard_is_skipped_and_noted(corrupt_shards, num_workers):
+    """With five workers, each of them reads all four shards."""
+    folder, name = corrupt_shards
+    train = load_audio_dataset(str(folder), streaming=True)["train"]
+    lost = 0 if "00000" in name else 1
+    epochs = take_epochs(train, 2, num_workers)
+    for epoch in epochs[:2]:
+        assert sorted(numbers(epoch)) == [i for i in range(NUM_CLIPS) if i % 4 != lost]
+    notes = [note for epoch in epochs for batch in epoch for note in batch["notes"]]
+    assert {(note.kind, Path(note.name).name) for note in notes} == {("corrupt shard", name)}
+    assert all(name in note.reason for note in notes)
+    # At the end of an epoch the shard is noted with some pair of the next one, and the third epoch has begun.
+    assert 1 <= len(notes) <= 3
+
+
+@pytest.mark.parametrize("corrupt_shards", ["parquet", "tar"], indirect=True)
+@pytest.mark.parametrize("buffer_size", [1, 4, 100])
+@pytest.mark.parametrize("num_done", [2, 7, 9, 11])
+def test_resumption_beside_a_corrupt_shard_is_exact(corrupt_shards, buffer_size, num_done):
+    """Batches of two clips, so an epoch of 18 ends after 9."""
+    train = load_audio_dataset(str(corrupt_shards[0]), streaming=True)["train"]
+    batches = take(train, 14, batch_size=2, buffer_size=buffer_size)
+    state = {0: batches[num_done - 1]["state"]}
+    resumed = take(train, 14 - num_done, batch_size=2, buffer_size=buffer_size, state=state)
+    assert_same_batches(resumed, batches[num_done:])
+
+
+def test_only_corrupt_shards(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"This is no tar file." * 100)
+    train = load_audio_dataset(str(tmp_path))["train"]
+    with pytest.raises(ValueError, match="has 0 that can be read.*a.tar is not a whole tar file"):
+        take(train, 1)
 
 
 def test_row_without_audio_is_skipped():

@@ -80,6 +80,24 @@ def test_multi_label_takes_integers():
     torch.testing.assert_close(outputs.loss, F.binary_cross_entropy_with_logits(outputs.logits, labels.float()))
 
 
+def test_regression_takes_integers():
+    model = build(COLAForAudioClassification, num_labels=1)
+    labels = torch.tensor([3, -1])
+    outputs = model(log_mel(2, 96), labels=labels)
+    outputs.loss.backward()
+    torch.testing.assert_close(outputs.loss, F.mse_loss(outputs.logits[:, 0], labels.float()))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_loss_of_half_precision_logits_is_float32(problem):
+    problem_type, num_labels, labels, loss = PROBLEMS[problem]
+    model = build(COLAForAudioClassification, num_labels=num_labels, problem_type=problem_type).bfloat16()
+    with torch.no_grad():
+        outputs = model(log_mel(4, 96), labels=labels)
+    assert outputs.logits.dtype == torch.bfloat16 and outputs.loss.dtype == torch.float32
+    torch.testing.assert_close(outputs.loss, loss(outputs.logits.float(), labels))
+
+
 @encoders
 def test_frozen_encoder_does_not_move(encoder):
     model = build(COLAForAudioClassification, encoder, pooling_dropout=0.5)

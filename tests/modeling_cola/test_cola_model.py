@@ -245,6 +245,36 @@ def test_an_hour_takes_bounded_memory(tmp_path):
     run_script(HOUR, tmp_path, PYTHONPATH=str(ROOT))
 
 
+FORGETFUL = HOUR.replace("with torch.no_grad():", "if True:")
+
+
+def test_an_hour_takes_bounded_memory_without_no_grad(tmp_path):
+    assert FORGETFUL != HOUR
+    run_script(FORGETFUL, tmp_path, PYTHONPATH=str(ROOT))
+
+
+def test_chunks_have_the_gradients_of_the_whole():
+    model = build(COLAModel, "compact")
+    values = log_mel(2, 600).requires_grad_()
+    grads = []
+    for size in (256, 2):
+        model.config.window_chunk_size = size
+        model.zero_grad()
+        values.grad = None
+        model(values).pooler_output.square().sum().backward()
+        grads.append([values.grad, *(parameter.grad.clone() for parameter in model.parameters())])
+    for whole, chunked in zip(*grads, strict=True):
+        torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-3)
+
+
+def test_padding_on_the_left_is_refused():
+    mask = torch.ones(2, 300, dtype=torch.long)
+    mask[1, :100] = 0
+    for kind in (torch.long, torch.bool):
+        with pytest.raises(ValueError, match="pad recordings on the right"):
+            build(COLAModel, "compact")(log_mel(2, 300), mask.to(kind))
+
+
 # Arguments and outputs
 
 

@@ -189,3 +189,10 @@ def test_auto_class_from_config(auto_class, cls):
 def test_auto_config_for_model():
     config = AutoConfig.for_model("cola", window_hop=10)
     assert type(config) is COLAConfig and config.window_hop == 10
+
+
+@pytest.mark.parametrize("name", ["temperature", "bilinear_init_std", "padding_value", "decorrelation_weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_refused(name: str, value: float):
+    with pytest.raises(StrictDataclassError, match=f"`{name}` must be"):
+        COLAConfig(**{name: value})

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model_helpers import batch_for, build, classes, encoders, loss_of
+from model_helpers import batch_for, build, classes, encoders, loss_of, tiny_config
 from modeling_cola import COLAForPreTraining
 
 
@@ -35,13 +35,14 @@ def test_hidden_states_get_gradients(cls, encoder, training):
 
 @encoders
 @classes
-def test_gradient_checkpointing_changes_no_gradient(cls, encoder):
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(cls, encoder, use_reentrant):
     results = []
     for enable in (False, True):
         torch.manual_seed(0)
         model = build(cls, encoder, pooling_dropout=0.0).train()
         if enable:
-            model.gradient_checkpointing_enable()
+            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
         loss = loss_of(model, model(**batch_for(cls, 4)))
         loss.backward()
         results.append((loss, {name: p.grad for name, p in model.named_parameters()}))
@@ -69,3 +70,14 @@ def test_gradient_checkpointing_saves_activations(cls, encoder):
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
     assert saved() == plain
+
+
+@pytest.mark.parametrize("encoder", ["dla34", "vgg11"])
+@classes
+def test_encoder_without_gradient_checkpointing_is_an_error_that_names_it(cls, encoder):
+    with torch.device("meta"):
+        model = cls(tiny_config(encoder))
+    with pytest.raises(ValueError, match=f"gradient checkpointing for the encoder '{encoder}'"):
+        model.gradient_checkpointing_enable()
+    assert not model.is_gradient_checkpointing
+    model.gradient_checkpointing_disable()  # is no error

@@ -12,6 +12,19 @@ ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.stem != "__init__")
 
 
+@pytest.mark.parametrize("job", ["run_pretraining", "run_benchmark", "prepare_audio"])
+def test_help_loads_no_heavy_library(job):
+    """Loading them takes several times as long as the help itself."""
+    code = (
+        f"import sys; from run_scripts.{job} import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'datasets', 'timm', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "[]", run.stderr
+
+
 @pytest.mark.parametrize(
     "job", ["prepare_audio", *(pytest.param(job, marks=pytest.mark.slow) for job in JOBS if job != "prepare_audio")]
 )

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
 from feature_extraction import SegmentPairs, find_audio_column, load_audio, load_audio_dataset
-from helpers import AUDIOSET
+from helpers import AUDIOSET, audio_dataset, write_tar
 from run_scripts import prepare_audio
 from run_scripts.preparation import job, shards
 
@@ -184,7 +185,7 @@ def test_loud_samples_are_clipped_and_infinite_ones_skipped(tmp_path):
     for name, value in (("loud", 3.0), ("infinite", np.inf)):
         soundfile.write(tmp_path / "source" / f"{name}.wav", np.array([value, -value] * 50), 16000, subtype="FLOAT")
     report = prepare_audio.main(arguments(tmp_path / "source", tmp_path / "out"))
-    assert report["clips"] == 1 and report["skipped"] == {"damaged": 1}
+    assert report["clips"] == 1 and report["skipped"] == {"not finite": 1}
     (row,) = rows(tmp_path / "out")
     np.testing.assert_allclose(load_audio(row["audio"])[:2], [1.0, -1.0], atol=1e-4)
 
@@ -204,13 +205,9 @@ def test_parquet_in_the_schema_of_audioset(parquet, tmp_path, streaming):
 
 
 def test_tars(tmp_path):
-    (tmp_path / "tars").mkdir()
     for shard in range(2):
-        with tarfile.open(tmp_path / "tars" / f"{shard}.tar", "w") as tar:
-            for i in range(3 * shard, 3 * shard + 3):
-                member = tarfile.TarInfo(f"{i:03}.wav")
-                member.size = len(encoded(clip(i)))
-                tar.addfile(member, io.BytesIO(encoded(clip(i))))
+        files = {f"{i:03}.wav": encoded(clip(i)) for i in range(3 * shard, 3 * shard + 3)}
+        write_tar(tmp_path / "tars" / f"{shard}.tar", files)
     prepare_audio.main(arguments(tmp_path / "tars", tmp_path / "out"))
     assert numbers(tmp_path / "out") == list(range(6))
 
@@ -240,6 +237,53 @@ def test_a_file_that_is_gone(numbered, tmp_path, monkeypatch):
     report = prepare_audio.main(arguments(numbered, tmp_path))
     assert report["clips"] == 2 and report["skipped"] == {"missing": 1}
     assert f"missing\t{path}.gone\t" in (tmp_path / "skipped.tsv").read_text()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar"])
+def test_corrupt_shard_is_skipped(parquet, tmp_path, kind):
+    if kind == "parquet":
+        shutil.copytree(parquet, tmp_path / "data")
+        path = tmp_path / "data" / "train-00001-of-00004.parquet"
+        path.write_bytes(path.read_bytes()[:-100])
+        kept = [i for i in range(40) if i % 10 != 2 and i // 10 != 1]
+    else:
+        for shard in range(3):
+            files = {f"{i:03}.wav": encoded(clip(i)) for i in range(3 * shard, 3 * shard + 3)}
+            write_tar(tmp_path / "data" / f"{shard}.tar", files)
+        path = tmp_path / "data" / "1.tar"
+        path.write_bytes(path.read_bytes()[:3000])
+        kept = [0, 1, 2, 3, 6, 7, 8]
+    report = prepare_audio.main(arguments(tmp_path / "data", tmp_path / "out", "--streaming"))
+    assert numbers(tmp_path / "out") == kept
+    assert report["clips"] == len(kept) and report["skipped"]["corrupt shard"] == 1
+    assert f"corrupt shard\t{path}\t{path} is not a whole" in (tmp_path / "out" / "skipped.tsv").read_text()
+
+
+def test_names_lead_out_of_no_folder(tmp_path):
+    names = ["../../a.wav", "/b.wav", "c/../../d.wav", "e/./f.wav"]
+    clips = [{"bytes": encoded(clip(0)), "path": name} for name in names]
+    (tmp_path / "data").mkdir()
+    audio_dataset(clips).to_parquet(tmp_path / "data" / "train.parquet")
+    prepare_audio.main(arguments(tmp_path / "data", tmp_path / "out"))
+    assert [row["audio"]["path"] for row in rows(tmp_path / "out")] == ["a.flac", "b.flac", "d.flac", "e/f.flac"]
+
+
+def test_rows_that_name_files_elsewhere(tmp_path):
+    soundfile.write(tmp_path / "a.wav", clip(0), 16000)
+    (tmp_path / "data").mkdir()
+    table = pa.Table.from_pydict(
+        {"audio": [{"bytes": None, "path": str(tmp_path / "a.wav")}]}, Features({"audio": Audio()}).arrow_schema
+    )
+    pq.write_table(table, tmp_path / "data" / "train.parquet")
+    with pytest.raises(PermissionError, match="a.wav, which is not below.*--allow_remote_audio"):
+        prepare_audio.main(arguments(tmp_path / "data", tmp_path / "out"))
+    prepare_audio.main(arguments(tmp_path / "data", tmp_path / "out", "--allow_remote_audio"))
+    assert numbers(tmp_path / "out") == [0]
+
+
+def test_what_was_found_is_logged(mixed, tmp_path, caplog):
+    prepare_audio.main(arguments(mixed, tmp_path))
+    assert f"{mixed} has train: 8 clips, 2 classes (cat, dog)." in caplog.text
 
 
 @pytest.mark.parametrize("split, expected", [("test", "test"), ("valid", "validation"), ("noisy", "train")])

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -28,6 +29,11 @@ from run_scripts.pretraining.objectives import OBJECTIVES
 def history(folder: Path) -> dict[int, dict[str, float]]:
     entries = json.loads((folder / "training_state.json").read_text())["history"]
     return {entry["step"]: entry for entry in entries}
+
+
+def stored_clips(folder: Path) -> list[dict[str, Any]]:
+    """The clips of a folder as `datasets` stores them."""
+    return [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(folder.rglob("*.wav"))]
 
 
 def test_leaves_a_loadable_model_plots_and_a_card(pretrained: Path):
@@ -154,8 +160,8 @@ def test_probe(tones: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_reads_parquet_in_the_schema_of_audioset(tones: Path, tmp_path: Path, streaming: bool):
-    files = sorted(str(path) for path in tones.rglob("*.wav"))
-    rows = {"video_id": files, "audio": files, "labels": [["/m/0"]] * len(files)}
+    clips = stored_clips(tones)
+    rows = {"video_id": [clip["path"] for clip in clips], "audio": clips, "labels": [["/m/0"]] * len(clips)}
     (tmp_path / "data").mkdir()
     Dataset.from_dict(rows).cast_column("audio", Audio(decode=False)).to_parquet(tmp_path / "data" / "train.parquet")
     more = ("--validation_clips", "4", "--max_steps", "2", *(("--streaming",) if streaming else ()))
@@ -164,10 +170,10 @@ def test_reads_parquet_in_the_schema_of_audioset(tones: Path, tmp_path: Path, st
 
 
 def test_a_tenth_of_a_stream_is_held_out_at_most(tones: Path, tmp_path: Path):
-    files = sorted(str(path) for path in tones.rglob("*.wav"))
+    clips = stored_clips(tones)
 
     def write(count: int) -> str:
-        data = Dataset.from_dict({"audio": files[:count]}).cast_column("audio", Audio(decode=False))
+        data = Dataset.from_dict({"audio": clips[:count]}).cast_column("audio", Audio(decode=False))
         data.to_parquet(tmp_path / f"{count}" / "train.parquet")
         return tmp_path / f"{count}"
 
@@ -181,9 +187,9 @@ def test_a_tenth_of_a_stream_is_held_out_at_most(tones: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_clips_without_a_label_are_clips(tones: Path, tmp_path: Path, streaming: bool):
-    files = sorted(str(path) for path in tones.rglob("*.wav"))
-    labels = [[0, 1, -1, None][i % 4] for i in range(len(files))]
-    data = Dataset.from_dict({"audio": files, "label": labels}).cast_column("audio", Audio(decode=False))
+    clips = stored_clips(tones)
+    labels = [[0, 1, -1, None][i % 4] for i in range(len(clips))]
+    data = Dataset.from_dict({"audio": clips, "label": labels}).cast_column("audio", Audio(decode=False))
     data.cast_column("label", ClassLabel(names=["a", "b"])).to_parquet(tmp_path / "data.parquet")
     more = ("--validation_clips", "4", *(("--streaming",) if streaming else ()))
     run_pretraining.main(pretraining_arguments(tmp_path / "data.parquet", tmp_path / "out", *more))

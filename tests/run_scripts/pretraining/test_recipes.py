@@ -11,8 +11,8 @@ from helpers import pretraining_arguments
 from modeling_cola import COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.pretraining.arguments import PretrainingArguments
+from run_scripts.pretraining.job import build_config, build_model
 from run_scripts.pretraining.recipes import RECIPES, ModelSettings, TrainingSettings, given, override
-from run_scripts.run_pretraining import build_model
 
 
 # For each setting a value that no recipe has.
@@ -48,7 +48,7 @@ TRAINING_VALUES = {
 def test_every_recipe_is_complete():
     for recipe in RECIPES.values():
         assert set(given(recipe.training)) == {field.name for field in fields(TrainingSettings)}
-        recipe.model.to_config()
+        build_config(recipe.model)
 
 
 def test_every_setting_is_an_argument(tones: Path, tmp_path: Path):

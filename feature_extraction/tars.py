@@ -1,0 +1,51 @@
+"""Streams of tar files as WebDataset writes them."""
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets import Features, IterableDataset, IterableDatasetDict, Value
+
+from .audio import AUDIO_SUFFIXES
+from .audio_source import storable_name
+from .errors import CorruptShardError
+
+
+# The type in which `datasets` stores a column of type `Audio`.
+STORED_AUDIO = {"bytes": Value("binary"), "path": Value("string")}
+
+CORRUPTION = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error)
+
+
+def load_tars(paths: list[str]) -> IterableDatasetDict:
+    """Loads the audio in tar files as a stream, of which each of them is a shard."""
+    stream = IterableDataset.from_generator(
+        _read_tars, features=Features(audio=STORED_AUDIO), gen_kwargs={"paths": paths}
+    )
+    return IterableDatasetDict({"train": stream})
+
+
+def _read_tars(paths: list[str]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        try:
+            with tarfile.open(path, "r|*", tarinfo=_StrictTarInfo) as tar:
+                for member in tar:
+                    if member.isfile() and Path(member.name).suffix.lower() in AUDIO_SUFFIXES:
+                        data = tar.extractfile(member).read()
+                        yield {"audio": {"bytes": data, "path": storable_name(member.name)}}
+        except CORRUPTION as error:
+            raise CorruptShardError(f"{path} is not a whole tar file: {error}", path) from error
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """A member of a tar file. `tarfile` takes a damaged header after the first one for the end of the file."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise tarfile.ReadError(str(error)) from error
