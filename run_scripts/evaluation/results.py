@@ -15,8 +15,9 @@ from datasets import DatasetDict
 from feature_extraction import find_audio_column
 from run_scripts.common.disk import write_text
 from run_scripts.common.plots import plot_accuracy_bars
+from run_scripts.evaluation.benchmark_arguments import MODES, TRAINED_MODES
 from run_scripts.evaluation.embedding_cache import hash_clips
-from run_scripts.evaluation.methods import MODES, TRAINED_MODES, Method
+from run_scripts.evaluation.methods import Method
 from run_scripts.evaluation.probes import NEIGHBOURS
 from run_scripts.paper_tasks import TASKS
 
