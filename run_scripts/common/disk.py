@@ -11,6 +11,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 # What libraries that are not written in Python say in place of an error number.
 FULL_MESSAGES = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
 
+# PyTorch's writer of checkpoints does not say why it failed, but names its source file.
+TORCH_WRITER = "inline_container"
+
 
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or the one that caused it, says that a disk is full."""
@@ -42,19 +45,23 @@ def report_full_disk(path: str | Path, num_bytes: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_disk_full(error) or isinstance(error, DiskFullError):
-            raise
         path = Path(error.filename if isinstance(error, OSError) and error.filename else path)
         folder = next(parent for parent in path.absolute().parents if parent.is_dir())
         free = shutil.disk_usage(folder).free
-        missing = max(num_bytes - free, 1)
+        is_full = is_disk_full(error) or (TORCH_WRITER in str(error) and free < num_bytes)
+        if not is_full or isinstance(error, DiskFullError):
+            raise
+        room = f"{format_size(free)} are free"
+        if num_bytes > free:
+            room += f" and about {format_size(num_bytes - free)} are missing"
         raise DiskFullError(
-            f"The disk is full: {path} could not be written, {_format(free)} are free and about {_format(missing)} "
-            "are missing. Make room and run the same command again, or name another folder."
+            f"The disk is full: {path} could not be written, {room}. Make room and run the same command again, or "
+            "name another folder."
         ) from error
 
 
-def _format(num_bytes: int) -> str:
+def format_size(num_bytes: int) -> str:
+    """Formats a number of bytes for messages."""
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes} bytes"
 
 

@@ -29,7 +29,7 @@ from transformers.utils import can_return_tuple
 
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
-from run_scripts.common.disk import DiskFullError, is_disk_full
+from run_scripts.common.disk import DiskFullError, format_size, is_disk_full
 from run_scripts.evaluation.batches import batch_by_samples
 
 
@@ -238,7 +238,7 @@ def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str,
         if is_disk_full(error) and len(offsets) > 1:
             # The other clips take about as much room as those that are written.
             rest = (num_clips - len(offsets) + 2) * hidden_size * 4 * offsets[-1] // (len(offsets) - 1)
-            kind, missing = DiskFullError, f" (about {rest / 1e6:.1f} MB are missing)"
+            kind, missing = DiskFullError, f" (about {format_size(rest)} are missing)"
         raise kind(
             f"Could not write {folder}: {error.strerror or error}{missing}. Make room, name another folder with "
             "--embedding_cache, or pass --embedding_cache off to embed the clips again in each epoch."

@@ -13,7 +13,9 @@ from feature_extraction import COLAFeatureExtractor
 from helpers import write_tones
 from modeling_cola import COLAModel
 from run_scripts import run_benchmark, run_classification
-from run_scripts.evaluation import benchmark
+from run_scripts.common import disk
+from run_scripts.common.disk import DiskFullError
+from run_scripts.evaluation import benchmark, results
 from run_scripts.evaluation.embedders import LOG_MEL
 
 
@@ -191,3 +193,49 @@ def test_a_task_without_labels_is_named(tones: Path, tmp_path: Path):
     shutil.copytree(tones / "low", tmp_path / "tasks" / "flat")
     with pytest.raises(ValueError, match="flat needs the splits train and test"):
         run_benchmark.main(["--tasks_dir", str(tmp_path / "tasks"), "--output_dir", str(tmp_path / "out")])
+
+
+def test_bad_clips_are_an_error_or_skipped(
+    tasks: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = shutil.copytree(tasks / "easy", tmp_path / "tasks" / "easy").parent
+    shutil.copytree(tasks / "three", data / "three")
+    for split in ("train", "test"):
+        (data / "easy" / split / "a" / "0.wav").write_text("not audio")
+    more = ("--checkpoints", str(pretrained), "--modes", "log-mel", "frozen", "supervised", "--epochs", "1")
+    command = arguments(data, tmp_path / "out", *more)
+    with pytest.raises(ValueError, match="^easy.* is missing from the tables: .*0.wav is not audio.*--skip_bad_clips"):
+        run_benchmark.main(command)
+    # The other task is evaluated, and what an earlier run found is printed first.
+    assert {cell["task"] for cell in json.loads((tmp_path / "out" / "results.json").read_text())} == {"three"}
+    output = capsys.readouterr().out
+    assert output.startswith("three: ") and "train_loss" not in output and "Casting" not in output
+    tables = run_benchmark.main([*command, "--skip_bad_clips"])
+    assert all(list(table) == ["easy", "three"] for table in tables.values())
+    cells = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {(cell["num_train"], cell["num_test"]) for cell in cells if cell["task"] == "easy"} == {(15, 7)}
+    skipped = [line.split("\t") for line in (tmp_path / "out" / "skipped.tsv").read_text().splitlines()]
+    assert [kind for kind, _, _ in skipped] == ["damaged"] * 2
+    capsys.readouterr()
+    assert run_benchmark.main([*command, "--skip_bad_clips"]) == tables
+    output = capsys.readouterr()
+    assert output.out.startswith("Before this run: Accuracy in %.\n\nClassifiers trained")
+    assert output.out.count("| easy |") == 2 * len(tables)
+
+
+def test_methods_that_are_missing_for_a_full_disk_are_an_error(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def write_text(path: Path, text: str) -> None:
+        disk.write_text(Path("/dev/full") if "cells/three" in str(path) else path, text)
+
+    monkeypatch.setattr(results, "write_text", write_text)
+    more = ("--tasks", "easy", "three", "--modes", "log-mel")
+    with pytest.raises(DiskFullError, match="^three: log-mel statistics, seed 0 is missing from the tables: The disk"):
+        run_benchmark.main(arguments(tasks, tmp_path, *more))
+    assert "| easy |" in (tmp_path / "results.md").read_text()
+
+
+def test_a_missing_tasks_dir_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="--tasks_dir '.*nowhere' does not exist"):
+        run_benchmark.main(arguments(tmp_path / "nowhere", tmp_path / "out"))

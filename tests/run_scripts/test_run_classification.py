@@ -1,8 +1,10 @@
 """The classification job, end to end on small audio."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from feature_extraction import load_audio
 from helpers import write_tones
 from modeling_cola import COLAForAudioClassification, COLAModel
 from run_scripts import run_classification
+from run_scripts.common.disk import DiskFullError
 from run_scripts.evaluation import classification, embedding_cache
 from run_scripts.evaluation.classification import build_model, find_checkpoint, train_classifier
 from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
@@ -52,6 +55,8 @@ def test_learns_tones_and_saves_what_a_pipeline_loads(fine_tuned: Path, tones: P
     assert results["accuracy"] > 0.8
     for plot in ("confusion_matrix", "per_class"):
         assert (fine_tuned / f"{plot}.png").stat().st_size > 5000
+    modes = {(fine_tuned / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1  # Whoever may read the one may read the other.
     classify = pipeline("audio-classification", model=str(fine_tuned), device="cpu")
     scores = classify(load_audio(tones / "high" / "0.wav"))
     assert {score["label"] for score in scores} == {"low", "middle", "high"}
@@ -167,13 +172,99 @@ def test_the_newest_checkpoint_is_a_whole_one(tmp_path: Path):
     assert find_checkpoint(None, str(tmp_path)) is None
 
 
-def test_a_broken_test_clip_does_not_cost_the_weights(tmp_path: Path):
+def test_a_broken_test_clip_does_not_cost_the_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for split, count in (("train", 8), ("test", 2)):
         write_tones(tmp_path / "data" / split, {"a": 200.0, "b": 2000.0}, count, seconds=0.5)
     (tmp_path / "data" / "test" / "a" / "0.wav").write_text("not audio")
-    with pytest.raises(ValueError, match="is not audio"):
-        run_classification.main(arguments(tmp_path / "data", tmp_path / "out", "supervised"))
+    command = arguments(tmp_path / "data", tmp_path / "out", "supervised")
+    with pytest.raises(ValueError, match="0.wav is not audio.* Pass --skip_bad_clips to leave out such clips"):
+        run_classification.main(command)
     assert COLAForAudioClassification.from_pretrained(tmp_path / "out").config.id2label == {0: "a", 1: "b"}
+    assert "is trained and saved in" in caplog.text and "could not be tested" in caplog.text
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["num_test"] == 4 and "accuracy" not in results
+    assert "testing it failed" in (tmp_path / "out" / "README.md").read_text()
+    # Once it is skipped, the run continues from its last checkpoint.
+    results = run_classification.main([*command, "--skip_bad_clips", "--resume_from_checkpoint"])
+    assert results["num_test"] == 3 and 0 <= results["accuracy"] <= 1
+    assert "testing it failed" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_plot_that_cannot_be_drawn_is_a_warning(
+    tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no such colour")
+
+    monkeypatch.setattr(classification, "plot_metrics", fail)
+    results = run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
+    assert "The plots could not be drawn" in caplog.text and "no such colour" in caplog.text
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    card = (tmp_path / "README.md").read_text()
+    assert "| accuracy |" in card and "per_class.png" not in card
+
+
+@pytest.mark.parametrize("mode", ["frozen", "fine-tuned"])
+def test_bad_clips_are_skipped_if_asked_to(pretrained: Path, tmp_path: Path, mode: str):
+    data = tmp_path / "data"
+    for split, count in (("train", 8), ("validation", 3), ("test", 3)):
+        write_tones(data / split, {"a": 200.0, "b": 2000.0}, count, seconds=0.5)
+    soundfile.write(data / "train" / "b" / "1.wav", np.array([0.1, np.inf]), 16000, subtype="FLOAT")
+    (data / "train" / "a" / "0.wav").write_text("not audio")
+    (data / "validation" / "b" / "2.wav").write_bytes(b"")
+    (data / "test" / "a" / "1.wav").write_bytes(b"RIFF" * 100)
+    command = arguments(data, tmp_path / "out", mode, pretrained, "--dataloader_num_workers", "1")
+    with pytest.raises(ValueError, match=r"^[^\n]*\.wav [^\n]*Pass --skip_bad_clips to leave out such clips\.$"):
+        run_classification.main(command)
+    results = run_classification.main([*command, "--skip_bad_clips"])
+    assert [results[f"num_{split}"] for split in ("train", "validation", "test")] == [14, 5, 5]
+    skipped = [line.split("\t") for line in (tmp_path / "out" / "skipped.tsv").read_text().splitlines()]
+    listed = {str(Path(name).relative_to(data)): kind for kind, name, _ in skipped}
+    assert listed == {
+        "train/a/0.wav": "damaged",
+        "train/b/1.wav": "not finite",
+        "validation/b/2.wav": "empty",
+        "test/a/1.wav": "damaged",
+    }
+
+
+def test_training_stops_early(pretrained: Path, tmp_path: Path, steps: list[int]):
+    data = tmp_path / "data"
+    for split, count in (("train", 4), ("validation", 4), ("test", 2)):
+        write_tones(data / split, {"a": 200.0, "b": 2000.0}, count, seconds=0.5)
+    more = ("--num_train_epochs", "9", "--learning_rate", "0", "--early_stopping_patience", "2")
+    more += ("--class_weights", "balanced")
+    run_classification.main(arguments(data, tmp_path / "out", "frozen", pretrained, *more))
+    assert steps == [0, 1, 2]  # The first evaluation is the best, and two more do not improve on it.
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| early stopping | after 2 evaluations without improvement |" in card
+    assert "| class weights | balanced |" in card
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--class_weights", "square"], "--class_weights must be one of none, balanced, got 'square'"),
+        (["--early_stopping_patience", "0"], "--early_stopping_patience must be at least 1"),
+        (["--early_stopping_patience", "2"], "4 clips held out of 'train' are too few. Add the split"),
+        (["--dataset_name", ""], "--dataset_name is empty: name a folder or a data set"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_named(
+    tones: Path, pretrained: Path, tmp_path: Path, more: list[str], message: str
+):
+    with pytest.raises(ValueError, match=message):
+        run_classification.main(arguments(tones, tmp_path, "frozen", pretrained, *more))
+
+
+def test_a_full_disk_is_named(tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "model.safetensors"))
+
+    monkeypatch.setattr(COLAForAudioClassification, "save_pretrained", fail)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(DiskFullError, match="model.safetensors could not be written, 0 bytes are free and .* MB"):
+        run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
 
 
 def test_cached_vectors_train_the_same_classifier_as_clips(pretrained: Path, tmp_path: Path):
@@ -293,6 +384,7 @@ def test_the_card_says_what_was_measured_and_is_what_is_pushed(
     measured = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert measured == pytest.approx({"accuracy": results["accuracy"], "f1": results["macro_f1"]}, abs=1e-4)
     assert "| seed | 3 |" in card.text and "| train | 34 |" in card.text and tones.name in card.text
+    assert str(tones.parent) not in card.content and str(pretrained.parent) not in card.content
     assert COLAModel.from_pretrained(pushed[-1]).config.encoder == "compact"
 
 

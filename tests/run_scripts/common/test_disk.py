@@ -10,7 +10,7 @@ from run_scripts.common.disk import DiskFullError, is_disk_full, report_full_dis
 
 
 def test_a_full_disk_is_reported_with_the_file_and_the_room_that_is_missing(tmp_path: Path):
-    with pytest.raises(DiskFullError, match="The disk is full: /dev/full could not be written.*are missing"):
+    with pytest.raises(DiskFullError, match="is full: /dev/full could not be written, .* are free. Make room"):
         write_text(Path("/dev/full"), "text")
     with pytest.raises(
         DiskFullError, match="model.safetensors could not be written.* about .* MB are missing"
@@ -18,6 +18,9 @@ def test_a_full_disk_is_reported_with_the_file_and_the_room_that_is_missing(tmp_
         with report_full_disk(tmp_path / "model.safetensors", 10**15):
             raise RuntimeError("I/O error: No space left on device (os error 28)")
     assert is_disk_full(full.value)
+    with pytest.raises(DiskFullError, match="checkpoint could not be written"):
+        with report_full_disk(tmp_path / "checkpoint", 10**15):
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 156544 vs 156432")
     with pytest.raises(PermissionError), report_full_disk(tmp_path, 1):
         raise PermissionError(errno.EACCES, "Permission denied")
 

@@ -12,12 +12,11 @@ def test_a_font_that_has_the_characters_is_found(monkeypatch: pytest.MonkeyPatch
     installed = {"/boxes": ("Last Resort", "a犬猫قط"), "/cjk": ("CJK", "犬"), "/more": ("More", "犬猫")}
     monkeypatch.setattr(fonts, "_characters", lambda file: frozenset(map(ord, installed.get(file, ("", "aقط"))[1])))
     ttflist = [SimpleNamespace(name=name, fname=file) for file, (name, _) in installed.items()]
-    monkeypatch.setattr(fonts.fontManager, "ttflist", ttflist)
+    monkeypatch.setattr(fonts, "fontManager", SimpleNamespace(ttflist=ttflist))
     assert fonts.find_fonts("aقط", "plot.png") == ["sans-serif"]
     assert fonts.find_fonts("a犬猫", "plot.png") == ["sans-serif", "CJK", "More"]
     assert not caplog.records
     assert fonts.find_fonts("犬鳥虫", "plot.png") == ["sans-serif", "CJK"]
     (record,) = caplog.records
-    assert (
-        record.levelno == logging.WARNING and "plot.png: no installed font has the characters 虫鳥" in record.message
-    )
+    assert record.levelno == logging.WARNING
+    assert "plot.png: no installed font has the characters 虫鳥" in record.message

@@ -102,3 +102,20 @@ def test_splits_of_other_classes_are_named():
     dataset["test"] = labelled([0, 1], ClassLabel(names=["b", "a"]))["train"]
     with pytest.raises(ValueError, match="The split 'test' has other classes in the column 'label'"):
         encode_labels(dataset, "label")
+
+
+@pytest.mark.parametrize("several_labels", [False, True])
+def test_groups_are_not_divided_when_clips_are_held_out(several_labels: bool):
+    labels = [[i // 4 % 2] if several_labels else i // 4 % 2 for i in range(240)]
+    feature = List(ClassLabel(names=["a", "b"])) if several_labels else ClassLabel(names=["a", "b"])
+    clips = labelled(labels, feature)
+    clips["train"] = clips["train"].add_column("group", [f"speaker{i // 4}" for i in range(240)])
+    splits = split_dataset(encode_labels(clips, "label")[0], "label", 0)
+    assert [len(split) for split in splits] == [172, 20, 48]
+    groups = [set(split["group"]) for split in splits]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    if not several_labels:
+        assert np.bincount(splits[2]["label"]).tolist() == [24, 24]
+    one = DatasetDict({"train": clips["train"].remove_columns("group").add_column("group", ["x"] * 240)})
+    with pytest.raises(ValueError, match="none could be held out of 'train': all clips have the same value"):
+        split_dataset(encode_labels(one, "label")[0], "label", 0)
