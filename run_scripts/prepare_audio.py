@@ -11,13 +11,11 @@ totals.
 """
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
-from run_scripts.common.output_lock import locked
 from run_scripts.preparation.arguments import PreparationArguments, SourceArguments
 
 
@@ -29,8 +27,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts.preparation").setLevel(logging.INFO)
-    with locked(Path(args.output_dir).expanduser()):
-        return prepare(source, args)
+    return prepare(source, args)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import json
 import logging
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+from run_scripts.common.output_lock import locked
 from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments, SourceArguments
 from run_scripts.preparation.job import Job, create_output_dir, load_job
 from run_scripts.preparation.workers import convert_all, format_counts
@@ -34,6 +36,12 @@ def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, An
         `OSError`: if the output folder cannot be written to, or if the disk is full.
     """
     create_output_dir(source, args)
+    with locked(Path(args.output_dir).expanduser()):
+        return prepare_shards(source, args)
+
+
+def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[str, Any]:
+    """Does what [`prepare`] does, in an output folder that is there and that no other run writes to."""
     num_workers = args.num_workers or os.cpu_count()
     job = load_job(source, args, num_workers)
     job.remove_temporary_files()

@@ -167,7 +167,5 @@ def test_a_full_disk_is_named_with_the_room_that_is_missing(
     model: COLAModel, clips: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(embedding_cache, "VECTORS", "/dev/full")
-    with pytest.raises(
-        DiskFullError, match="Could not write .*No space left on device .about .* missing.*Make room"
-    ):
+    with pytest.raises(DiskFullError, match="Could not write .*No space left on device .about .* missing.*Make room"):
         embed(model, clips, tmp_path / "cache")
