@@ -129,27 +129,28 @@ def hold_out(
     """
     if isinstance(dataset, IterableDataset):
         return dataset, *_hold_out_of_stream(dataset, num_clips, batch_size)
-    num_clips = min(num_clips, len(dataset) // 10)
-    if len(dataset) - num_clips < batch_size:
-        raise ValueError(
-            f"The data set has {len(dataset)} clips, of which {num_clips} are held out: that is less than a batch of "
-            f"{batch_size}. Lower --per_device_train_batch_size or add clips."
-        )
+    num_clips = _held_out_count(num_clips, len(dataset), batch_size, "data set")
     order = np.random.default_rng(seed).permutation(len(dataset))
     return dataset.select(np.sort(order[num_clips:])), list(dataset.select(np.sort(order[:num_clips]))), {}
+
+
+def _held_out_count(num_clips: int, total: int, batch_size: int, what: str) -> int:
+    """At most a tenth of the clips, after a check that the others make a batch."""
+    num_clips = min(num_clips, total // 10)
+    if total - num_clips < batch_size:
+        raise ValueError(
+            f"The {what} has {total} clips, of which {num_clips} are held out: that is less than a batch of "
+            f"{batch_size}. Lower --per_device_train_batch_size or add clips."
+        )
+    return num_clips
 
 
 def _hold_out_of_stream(
     dataset: IterableDataset, num_clips: int, batch_size: int
 ) -> tuple[list[dict[str, Any]], dict[int, int]]:
-    """Holds out the first clips of a stream, at most a tenth of them: so many have to be counted, not all of them."""
-    num_known = _count_clips(dataset, 10 * num_clips)
-    num_clips = min(num_clips, num_known // 10)
-    if num_known - num_clips < batch_size:
-        raise ValueError(
-            f"The stream has {num_known} clips, of which {num_clips} are held out: that is less than a batch of "
-            f"{batch_size}. Lower --per_device_train_batch_size or add clips."
-        )
+    """Holds out the first clips of a stream, which are counted as far as it takes to know that there are enough."""
+    num_known = _count_clips(dataset, max(10 * num_clips, num_clips + batch_size))
+    num_clips = _held_out_count(num_clips, num_known, batch_size, "stream")
     rows, by_shard = [], {}
     for shard in range(dataset.num_shards):
         if len(rows) == num_clips:

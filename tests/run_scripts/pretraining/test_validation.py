@@ -58,6 +58,14 @@ def test_at_most_a_tenth_is_held_out(num_clips: int):
     assert sorted([*held_out, *training["number"]]) == list(range(100))
 
 
+@pytest.mark.parametrize("num_clips", [0, 1, 3, 50])
+def test_few_held_out_clips_of_a_stream_leave_a_batch(num_clips: int):
+    stream = Dataset.from_dict({"number": list(range(100))}).to_iterable_dataset(num_shards=4)
+    _, rows, by_shard = hold_out(stream, num_clips, batch_size=64, seed=1)
+    assert [row["number"] for row in rows] == list(range(min(num_clips, 10)))
+    assert sum(by_shard.values()) == len(rows)
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
