@@ -26,7 +26,7 @@ from run_scripts.evaluation.bad_clips import (
 )
 from run_scripts.evaluation.benchmark_arguments import TRAINED_MODES, BenchmarkArguments
 from run_scripts.evaluation.classification import train_classifier
-from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
+from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments
 from run_scripts.evaluation.embedders import embed_clips
 from run_scripts.evaluation.methods import Method, list_methods
 from run_scripts.evaluation.probes import knn_evaluation, linear_evaluation, split_folds
@@ -42,6 +42,7 @@ from run_scripts.evaluation.results import (
     write_results,
 )
 from run_scripts.evaluation.task_folders import find_tasks, is_as_published, load_task
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,6 @@ from run_scripts.evaluation.bad_clips import suggest_skipping
 from run_scripts.evaluation.classification_arguments import (
     CHECKPOINT_MODES,
     FROZEN_MODES,
-    ClassificationArguments,
     DataArguments,
     ModelArguments,
 )
@@ -32,6 +31,7 @@ from run_scripts.evaluation.classification_trainer import (
 )
 from run_scripts.evaluation.embedding_cache import CachedEncoder
 from run_scripts.evaluation.labels import LabelledClips
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 logger = logging.getLogger(__name__)

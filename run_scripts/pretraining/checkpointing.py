@@ -18,7 +18,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 
-from feature_extraction import Position, ReaderState
+from feature_extraction import ClipNote, Position, ReaderState
 
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class Progress:
     """Clips that this process has read, including those that it skipped."""
     notes: dict[str, int] = field(default_factory=dict)
     """How many of these clips were skipped or are short, by kind."""
+    largest_loss: int = 0
+    """The greatest number of clips that were skipped together, in a corrupt shard."""
     best_step: int | None = None
     """The step whose validation has had the best metric so far."""
     best_metric: float | None = None
@@ -54,6 +56,15 @@ class Progress:
     def num_bad(self) -> int:
         """How many clips were skipped. Short ones are used."""
         return sum(number for kind, number in self.notes.items() if kind != "short")
+
+    def add_clips(self, num_used: int, notes: list[ClipNote]) -> None:
+        """Counts the clips of a batch: those that it has, and those that were skipped or are short."""
+        self.num_clips += num_used
+        for note in notes:
+            self.notes[note.kind] = self.notes.get(note.kind, 0) + note.num_clips
+            if note.kind != "short":
+                self.num_clips += note.num_clips
+                self.largest_loss = max(self.largest_loss, note.num_clips)
 
     @classmethod
     def load(cls, path: Path) -> "Progress":

@@ -29,9 +29,6 @@ from run_scripts.pretraining.validation import HeldOutPairs
 
 logger = logging.getLogger(__name__)
 
-# Rows of a stream that are counted together.
-READ_AT_ONCE = 32
-
 
 @dataclass
 class PretrainingData:
@@ -174,9 +171,9 @@ def _count_clips(dataset: IterableDataset, enough: int) -> int:
     count = 0
     for shard in range(dataset.num_shards):
         try:
-            for batch in dataset.shard(dataset.num_shards, shard).with_format("arrow").iter(READ_AT_ONCE):
-                count += len(batch)
-                if count >= enough:
+            for _ in dataset.shard(dataset.num_shards, shard).with_format("arrow"):
+                count += 1
+                if count == enough:
                     return enough
         except CorruptShardError:
             continue

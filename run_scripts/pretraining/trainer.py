@@ -195,9 +195,7 @@ class PretrainingTrainer:
         progress.step = step
         progress.readers[state.worker] = state
         progress.next_worker = (state.worker + 1) % max(self.args.dataloader_num_workers, 1)
-        progress.num_clips += len(batch["gaps"]) + sum(kind != "short" for kind, *_ in batch["notes"])
-        for kind, *_ in batch["notes"]:
-            progress.notes[kind] = progress.notes.get(kind, 0) + 1
+        progress.add_clips(len(batch["gaps"]), batch["notes"])
         self.skipped_clips.add(batch["notes"])
         self.bar.update()
 
@@ -219,9 +217,10 @@ class PretrainingTrainer:
     def _summarize(self, outputs: COLAForPreTrainingOutput) -> dict[str, float]:
         """The entry of the log for the steps since the last one, over all processes."""
         progress, elapsed = self.progress, time.perf_counter() - self.started
-        counts = torch.tensor([progress.num_clips, progress.num_bad], device=self.accelerator.device)
-        num_clips, num_bad = self.accelerator.reduce(counts, "sum").tolist()
-        check_bad_fraction(num_clips, num_bad, self.max_bad_fraction, self.output_dir)
+        counts = torch.tensor([[progress.num_clips, progress.num_bad, progress.largest_loss]])
+        counts = self.accelerator.gather(counts.to(self.accelerator.device))
+        (num_clips, num_bad), largest_loss = counts[:, :2].sum(0).tolist(), counts[:, 2].max().item()
+        check_bad_fraction(num_clips, num_bad, largest_loss, self.max_bad_fraction, self.output_dir)
         loss, accuracy = (self.accelerator.reduce(self.sums, "mean") / self.args.logging_steps).tolist()
         self.sums.zero_()
         entry = {"loss": loss} if outputs.accuracy is None else {"loss": loss, "accuracy": accuracy}

@@ -22,7 +22,7 @@ from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
 from run_scripts.common.output_lock import locked
 from run_scripts.pretraining import skipped_clips
-from run_scripts.pretraining.checkpointing import find_checkpoints
+from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
 from run_scripts.pretraining.objectives import OBJECTIVES
 
 
@@ -145,6 +145,17 @@ def test_too_many_bad_clips_end_the_run(tones: Path, tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match=r"of \d+ clips cannot be used, more than --max_bad_fraction 0.1.*skipped_"):
         run_pretraining.main(arguments)
     assert find_checkpoints(tmp_path / "out")
+
+
+def test_a_corrupt_shard_counts_by_its_clips(tmp_path: Path):
+    progress = Progress()
+    progress.add_clips(900, [ClipNote("corrupt shard", "a.parquet", "", 300), ClipNote("short", "a.wav", "")])
+    progress.add_clips(99, [ClipNote("empty", "b.wav", "")])
+    assert (progress.num_clips, progress.num_bad, progress.largest_loss) == (1300, 301, 300)
+    # One shard says as little about the others as one clip about the other clips.
+    skipped_clips.check_bad_fraction(1300, 301, 300, 0.2, tmp_path)
+    with pytest.raises(ValueError, match="1501 of 6000 clips cannot be used"):
+        skipped_clips.check_bad_fraction(6000, 1501, 300, 0.2, tmp_path)
 
 
 def test_probe(tones: Path, tmp_path: Path):

@@ -11,12 +11,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from feature_extraction import COLADataCollator, COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification
 from run_scripts.evaluation import batches
-from run_scripts.evaluation.classification_arguments import ClassificationArguments
 from run_scripts.evaluation.classification_trainer import (
     ClassificationTrainer,
     WholeClipCollator,
     balanced_weights,
 )
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 class Waveforms(torch.utils.data.Dataset):
