@@ -9,8 +9,17 @@ from run_scripts.pretraining.recipes import RECIPES
 class DataArguments:
     """The recordings to train and to validate on."""
 
-    dataset_name: str = field(
-        metadata={"help": "A folder of audio, a folder or glob of Parquet, or a data set on the Hub."}
+    dataset_name: list[str] = field(
+        metadata={
+            "help": "A folder of audio, a folder or glob of Parquet, or a data set on the Hub. If there are several, "
+            "every batch has pairs of each."
+        }
+    )
+    mixing_weights: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "The share of each of several data sets in a batch, relative to the sum. Defaults to equal."
+        },
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
     dataset_split: str = field(default="train", metadata={"help": "The split to train on."})
