@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, default_data_co
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, PredictionOutput
 
-from feature_extraction import COLADataCollator, COLAFeatureExtractor
+from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification
 from run_scripts.common.disk import report_full_disk, write_text
 from run_scripts.evaluation.bad_clips import suggest_skipping
@@ -22,7 +22,7 @@ from run_scripts.evaluation.classification_arguments import (
     DataArguments,
     ModelArguments,
 )
-from run_scripts.evaluation.classification_data import decode_splits, embed_splits, load_clips
+from run_scripts.evaluation.classification_data import embed_splits, load_clips, prepare_splits
 from run_scripts.evaluation.classification_report import METRICS, PLOTS, describe_recipe, plot_metrics
 from run_scripts.evaluation.classification_trainer import (
     ClassificationTrainer,
@@ -206,9 +206,10 @@ def build_trainer(
         collator = evaluation_collator = default_data_collator
         args.hub_strategy = HubStrategy.END  # Checkpoints have no encoder, so only the final model is pushed.
     else:
-        train, validation, test = decode_splits(extractor, clips, model.config.window_size)
+        train, validation, test = prepare_splits(extractor, clips, model.config.window_size)
         collator = COLADataCollator(extractor)
-        evaluation_collator = WholeClipCollator(collator)
+        decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column)
+        evaluation_collator = WholeClipCollator(decoder, collator)
     weights = None
     if args.class_weights == "balanced":
         weights = balanced_weights(list(clips.train[clips.label_column]), len(clips.classes))
