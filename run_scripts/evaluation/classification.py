@@ -14,7 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, Predi
 
 from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification
-from run_scripts.common.disk import report_full_disk, write_text
+from run_scripts.common.disk import checkpoint_size, report_full_disk, write_text
 from run_scripts.evaluation.bad_clips import suggest_skipping
 from run_scripts.evaluation.classification_arguments import (
     CHECKPOINT_MODES,
@@ -42,9 +42,6 @@ MIN_CLIPS_TO_CHOOSE = 100
 
 # How many names of classes are logged.
 CLASSES_SHOWN = 10
-
-# A checkpoint has the weights and Adam's two moments of each.
-CHECKPOINT_COPIES = 3
 
 
 def build_model(
@@ -164,8 +161,7 @@ def train_classifier(
     decide_best_epoch(args, clips)
 
     started = time.perf_counter()
-    num_bytes = CHECKPOINT_COPIES * sum(p.numel() * p.element_size() for p in model.parameters())
-    with suggest_skipping(), report_full_disk(args.output_dir, num_bytes):
+    with suggest_skipping(), report_full_disk(args.output_dir, checkpoint_size(model)):
         trainer, test = build_trainer(model, extractor, clips, args, model_args.embedding_cache)
         if not verbose:
             trainer.remove_callback(PrinterCallback)

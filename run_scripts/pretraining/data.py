@@ -16,12 +16,9 @@ from feature_extraction import (
     CorruptShardError,
     SegmentPairs,
     collate_segment_pairs,
-    describe_splits,
-    find_audio_column,
-    load_audio_dataset,
     random_segments,
-    undecoded,
 )
+from run_scripts.common.source import load_source
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.validation import HeldOutPairs
@@ -75,22 +72,12 @@ def load_data(
             Seed of the choice of those that are held out.
 
     Raises:
-        `ValueError`: if there is no such split or column, or if there are too few recordings.
+        `ValueError`, `FileNotFoundError`: if there is no such data set, split or column, or if there are too few
+            recordings.
     """
-    if splits is None:
-        splits = load_audio_dataset(
-            data_args.dataset_name,
-            data_args.dataset_config_name,
-            streaming=data_args.streaming,
-            allow_remote_audio=data_args.allow_remote_audio,
-        )
-    logger.info(f"Found {describe_splits(splits)}.")
-    if data_args.dataset_split not in splits:
-        raise ValueError(f"There is no split {data_args.dataset_split!r}; there are {', '.join(splits)}.")
-    dataset = splits[data_args.dataset_split]
-    column = find_audio_column(dataset, data_args.audio_column)
+    dataset, column = load_source(data_args, splits)
     label = (dataset.features or {}).get("label")
-    training, rows, by_shard = hold_out(undecoded(dataset, column), data_args.validation_clips, num_candidates, seed)
+    training, rows, by_shard = hold_out(dataset, data_args.validation_clips, num_candidates, seed)
     return PretrainingData(
         training=training,
         audio_column=column,

@@ -248,7 +248,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path)
 
 def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
     skipped = skipped_clips.SkippedClips(Path("/dev/full"))
-    with pytest.raises(OSError, match="Could not write /dev/full: No space left on device.*--resume_from_checkpoint"):
+    with pytest.raises(OSError, match="The disk is full: /dev/full .*--resume_from_checkpoint"):
         skipped.add([ClipNote("empty", "a.wav", "It has 0 bytes.")])
 
 
