@@ -106,7 +106,7 @@ def find_checkpoint(resume_from_checkpoint: str | None, output_dir: str) -> str 
     return resume_from_checkpoint
 
 
-def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips) -> None:
+def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips, name: str) -> None:
     """Sets the arguments by which the Trainer chooses an epoch, or turns the choice off if too few clips decide it."""
     if clips.multi_label and args.metric_for_best_model == "accuracy":
         args.metric_for_best_model = "map"
@@ -118,8 +118,8 @@ def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips) -> No
         )
     if args.load_best_model_at_end and too_few:
         logger.warning(
-            f"There is no split 'validation', and the {len(clips.validation)} clips held out of 'train' are too few "
-            "to choose the best epoch by: the weights of the last epoch are kept."
+            f"{name}: there is no split 'validation', and the {len(clips.validation)} clips held out of 'train' are "
+            "too few to choose the best epoch by: the weights of the last epoch are kept."
         )
         args.load_best_model_at_end, args.metric_for_best_model = False, None
 
@@ -158,7 +158,7 @@ def train_classifier(
     if verbose:
         logger.info(describe_clips(data_args.name, clips))
     model, extractor = build_model(model_args, clips.classes, clips.multi_label)
-    decide_best_epoch(args, clips)
+    decide_best_epoch(args, clips, data_args.name)
 
     started = time.perf_counter()
     with suggest_skipping(), report_full_disk(args.output_dir, checkpoint_size(model)):
