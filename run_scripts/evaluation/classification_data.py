@@ -65,15 +65,16 @@ def embed_splits(
     return tuple(splits)
 
 
-def decode_splits(extractor: COLAFeatureExtractor, clips: LabelledClips, window_size: int) -> tuple[Dataset, ...]:
+def prepare_splits(
+    extractor: COLAFeatureExtractor, clips: LabelledClips, window_size: int
+) -> tuple[Dataset, Dataset, Dataset]:
     """
-    Prepares the training, validation and test clips to be decoded when they are accessed.
-
-    Training clips are random segments of `window_size` frames, validation and test clips are whole.
+    Prepares the training, validation and test clips to be decoded as they are needed: training clips when they are
+    accessed, as random segments of `window_size` frames, and the others by a [`WholeClipCollator`].
     """
-    splits = []
-    for split, num_frames in ((clips.train, window_size), (clips.validation, None), (clips.test, None)):
-        rows = undecoded(split.select_columns([clips.audio_column, clips.label_column]), clips.audio_column)
-        decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column, num_frames)
-        splits.append(rows.with_transform(decoder))
-    return tuple(splits)
+    columns = clips.audio_column, clips.label_column
+    train, validation, test = (
+        undecoded(split.select_columns(list(columns)), clips.audio_column)
+        for split in (clips.train, clips.validation, clips.test)
+    )
+    return train.with_transform(ClipDecoder(extractor, *columns, num_frames=window_size)), validation, test

@@ -19,9 +19,14 @@ from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 
 from feature_extraction import ClipNote, Position, ReaderState
+from run_scripts.common.disk import checkpoint_size, report_full_disk
+from run_scripts.pretraining.arguments import PretrainingArguments
 
 
 logger = logging.getLogger(__name__)
+
+# What to do when the disk is full.
+RESUME = "The earlier checkpoints are whole: make room and resume with --resume_from_checkpoint."
 
 MANIFEST = "manifest.json"
 BEST_WEIGHTS = "best_model.safetensors"
@@ -101,8 +106,7 @@ def make_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: 
         raise OSError(f"Cannot write in --output_dir {output_dir}: {error.strerror or error}.") from error
     # A new checkpoint is written before the oldest one is removed; those that are there need no further room.
     num_checkpoints = max(save_total_limit - len(find_checkpoints(output_dir)), 0) + 1
-    # The weights and the two moments of Adam.
-    needed = 3 * sum(p.numel() * p.element_size() for p in model.parameters()) * num_checkpoints
+    needed = checkpoint_size(model) * num_checkpoints
     free = shutil.disk_usage(output_dir).free
     if free < needed:
         raise OSError(
@@ -118,34 +122,37 @@ def find_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def save_checkpoint(
-    accelerator: Accelerator, progress: Progress, arguments: dict[str, Any], output_dir: Path, save_total_limit: int
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    progress: Progress,
+    fixed_arguments: dict[str, Any],
+    args: PretrainingArguments,
 ) -> None:
     """
     Writes `checkpoint-<step>` under a temporary name, renames it once it is whole, and removes the oldest checkpoints
-    beyond `save_total_limit` (none if that is 0 or less).
+    beyond `args.save_total_limit` (none if that is 0 or less).
 
     Raises:
         `OSError`: if it cannot be written. The earlier checkpoints are not touched.
     """
+    output_dir = Path(args.output_dir)
     final = output_dir / f"checkpoint-{progress.step}"
     temporary = output_dir / f".checkpoint-{progress.step}.tmp"
     try:
-        accelerator.save_state(str(temporary))
-        (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(progress)))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            files = {path.name: _checksum(path) for path in temporary.iterdir() if path.name != MANIFEST}
-            (temporary / MANIFEST).write_text(json.dumps({"arguments": arguments, "files": files}))
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(temporary, final)
-            for old in find_checkpoints(output_dir)[:-save_total_limit] if save_total_limit > 0 else ():
-                shutil.rmtree(old)
-    except (OSError, RuntimeError) as error:  # torch's writer raises a RuntimeError when the disk is full
+        with report_full_disk(final, checkpoint_size(model), RESUME):
+            accelerator.save_state(str(temporary))
+            (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(progress)))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                files = {path.name: _checksum(path) for path in temporary.iterdir() if path.name != MANIFEST}
+                (temporary / MANIFEST).write_text(json.dumps({"arguments": fixed_arguments, "files": files}))
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(temporary, final)
+                for old in find_checkpoints(output_dir)[: -args.save_total_limit] if args.save_total_limit > 0 else ():
+                    shutil.rmtree(old)
+    except Exception:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(
-            f"Could not write {final}: {error}. The earlier checkpoints are whole: if the disk is full, make room and "
-            "resume with --resume_from_checkpoint."
-        ) from error
+        raise
     accelerator.wait_for_everyone()
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,10 @@ from feature_extraction import (
     MixedSegmentPairs,
     SegmentPairs,
     collate_segment_pairs,
-    describe_splits,
-    find_audio_column,
-    load_audio_dataset,
     random_segments,
     shares_of,
-    undecoded,
 )
+from run_scripts.common.source import load_source
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.holding_out import hold_out
@@ -85,8 +82,8 @@ def load_data(
             Seed of the choice of those that are held out.
 
     Raises:
-        `ValueError`: if there is no such split or column, if there are too few recordings, or if the mixing weights
-            are not one positive number for each data set.
+        `ValueError`, `FileNotFoundError`: if there is no such data set, split or column, if there are too few
+            recordings, or if the mixing weights are not one positive number for each data set.
     """
     names = data_args.dataset_name
     return [
@@ -104,21 +101,10 @@ def load_one(
     seed: int,
 ) -> PretrainingData:
     """Loads a single data set, which makes up `share` of each batch and of what is held out; see [`load_data`]."""
-    if splits is None:
-        splits = load_audio_dataset(
-            name,
-            data_args.dataset_config_name,
-            streaming=data_args.streaming,
-            allow_remote_audio=data_args.allow_remote_audio,
-        )
-    logger.info(f"Found in {name} {describe_splits(splits)}.")
-    if data_args.dataset_split not in splits:
-        raise ValueError(f"There is no split {data_args.dataset_split!r} in {name}; there are {', '.join(splits)}.")
-    dataset = splits[data_args.dataset_split]
-    column = find_audio_column(dataset, data_args.audio_column)
+    dataset, column = load_source(replace(data_args, dataset_name=name), splits)
     label = (dataset.features or {}).get("label")
     training, rows, by_shard = hold_out(
-        undecoded(dataset, column),
+        dataset,
         num_clips=math.ceil(share * data_args.validation_clips),
         batch_size=math.ceil(share * num_candidates),
         seed=seed,

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from feature_extraction import ClipNote
+from run_scripts.common.skip_list import read_notes, write_notes
+from run_scripts.pretraining.checkpointing import RESUME
 
 
 # Fewer clips than this say nothing about the share of bad ones.
@@ -23,8 +25,7 @@ class SkippedClips:
 
     def __init__(self, path: Path):
         self.path = path
-        lines = path.read_text(errors="surrogateescape").splitlines() if path.is_file() else []
-        self.listed = {tuple(line.split("\t")[:2]) for line in lines}
+        self.listed = {(note.kind, note.name) for note in read_notes(path)}
 
     def add(self, notes: list[ClipNote]) -> None:
         """
@@ -33,18 +34,10 @@ class SkippedClips:
         Raises:
             `OSError`: if it cannot be written.
         """
-        new = {(kind, name): reason for kind, name, reason, _ in notes if (kind, name) not in self.listed}
+        new = {(note.kind, note.name): note for note in notes if (note.kind, note.name) not in self.listed}
         if new:
             self.listed |= set(new)
-            lines = [f"{kind}\t{name}\t{' '.join(reason.split())}\n" for (kind, name), reason in new.items()]
-            try:
-                with open(self.path, "a", errors="surrogateescape") as file:  # names that are not UTF-8
-                    file.writelines(lines)
-            except OSError as error:
-                raise OSError(
-                    f"Could not write {self.path}: {error.strerror}. Earlier checkpoints are whole: if the disk is "
-                    "full, make room and resume with --resume_from_checkpoint."
-                ) from error
+            write_notes(self.path, new.values(), append=True, advice=RESUME)
 
 
 def check_bad_fraction(

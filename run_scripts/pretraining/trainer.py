@@ -286,9 +286,7 @@ class PretrainingTrainer:
     def _save(self) -> None:
         self.progress.sums = tuple(self.sums.tolist())
         self.progress.scheduler = self.scheduler.state_dict()
-        save_checkpoint(
-            self.accelerator, self.progress, self.fixed_arguments, self.output_dir, self.args.save_total_limit
-        )
+        save_checkpoint(self.accelerator, self.model, self.progress, self.fixed_arguments, self.args)
 
     def _exit(self, stop_signal: StopSignal) -> None:
         number = stop_signal.number or signal.SIGTERM  # which another process may have received

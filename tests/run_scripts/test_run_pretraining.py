@@ -160,11 +160,13 @@ def test_a_corrupt_shard_counts_by_its_clips(tmp_path: Path):
         skipped_clips.check_bad_fraction(6000, 1501, 300, 0.2, tmp_path)
 
 
-def test_probe(tones: Path, tmp_path: Path):
+def test_probe(tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for split in ("train", "test"):
         shutil.copytree(tones, tmp_path / "probe" / split)
+    (tmp_path / "probe" / "train" / "low" / "empty.wav").touch()
     arguments = pretraining_arguments(tones, tmp_path / "out", "--probe_data", str(tmp_path / "probe"))
     run_pretraining.main(arguments)
+    assert "--probe_data: left out 1 clips (1 empty)" in caplog.text
     assert {step for step, entry in history(tmp_path / "out").items() if "probe_accuracy" in entry} == {2, 4}
     assert history(tmp_path / "out")[4]["probe_accuracy"] > 90  # the test clips are the training clips
     with pytest.raises(ValueError, match="needs the splits train and test"):
@@ -257,7 +259,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path)
 
 def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
     skipped = skipped_clips.SkippedClips(Path("/dev/full"))
-    with pytest.raises(OSError, match="Could not write /dev/full: No space left on device.*--resume_from_checkpoint"):
+    with pytest.raises(OSError, match="The disk is full: /dev/full .*--resume_from_checkpoint"):
         skipped.add([ClipNote("empty", "a.wav", "It has 0 bytes.")])
 
 
