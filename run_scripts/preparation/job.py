@@ -14,6 +14,7 @@ from datasets import Audio, Dataset, Features, IterableDataset
 
 from feature_extraction import describe_splits, find_audio_column, load_audio_dataset, undecoded
 from feature_extraction.audio_folder import SPLITS_BY_NAME
+from run_scripts.common.resume import check_settings, write_json
 from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments, SourceArguments
 
 
@@ -123,13 +124,6 @@ class Job:
     def remove_temporary_files(self) -> None:
         for path in (self.output_dir / PROGRESS_DIR).glob("*.tmp"):
             path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a JSON file, which takes its name only when it is complete."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2))
-    os.replace(temporary, path)
 
 
 def create_output_dir(source: SourceArguments, args: PreparationArguments) -> None:
@@ -253,14 +247,5 @@ def save_or_check_settings(output_dir: Path, settings: dict[str, Any], num_parts
     if not path.exists():
         write_json(path, {"settings": settings, "num_parts": num_parts})
     earlier = json.loads(path.read_text())
-    differences = [
-        f"{name} was {earlier['settings'].get(name)} and is now {value}"
-        for name, value in settings.items()
-        if earlier["settings"].get(name) != value
-    ]
-    if differences:
-        raise ValueError(
-            f"--output_dir {output_dir} contains a run with other settings: {'; '.join(differences)}. Use the same "
-            "settings to resume it, or choose another folder."
-        )
+    check_settings(output_dir, earlier["settings"], settings)
     return earlier["num_parts"]
