@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.embedding.job import embed_dataset
+    from run_scripts.embedding.map import write_map
     from run_scripts.embedding.search import search_all
 
     logging.basicConfig(format="%(message)s")
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     if args.dataset_name is not None:
         with locked(args.output_path):
             embed_dataset(args)
+    if args.map:
+        write_map(args)
     return search_all(args) if args.query else {}
 
 
