@@ -5,10 +5,13 @@ The method is that of Saeed, Grangier and Zeghidour 2020, *Contrastive Learning 
 Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper" below.
 """
 
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -24,6 +27,20 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
 from .configuration_cola import COLAConfig
+
+
+# What sentence-transformers, and mteb by it, read beside a checkpoint: that it embeds audio, and that the embedding is
+# `pooler_output`. Otherwise they average all windows by themselves, those of the padding included.
+SENTENCE_TRANSFORMERS_FILES = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    ],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"audio": {"method": "forward", "method_output_name": "pooler_output"}},
+        "module_output_name": "sentence_embedding",
+    },
+}
 
 
 @dataclass
@@ -290,6 +307,17 @@ class COLAPreTrainedModel(PreTrainedModel):
     # The losses are means over the batch: the Trainer must not rescale them under gradient accumulation.
     accepts_loss_kwargs = False
 
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
+        """Saves the model as all models of Transformers are saved, and the two files that sentence-transformers reads."""
+        super().save_pretrained(save_directory, is_main_process, **kwargs)
+        if is_main_process:
+            _write_sentence_transformers_files(save_directory)
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        # With `push_to_hub=True` this is called before `save_pretrained` returns.
+        _write_sentence_transformers_files(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
     def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
         """
         Enables or disables gradient checkpointing; `gradient_checkpointing_enable()` calls this. timm's networks
@@ -307,6 +335,11 @@ class COLAPreTrainedModel(PreTrainedModel):
                     "without it, or choose another `encoder`."
                 ) from error
         super()._set_gradient_checkpointing(enable, **kwargs)
+
+
+def _write_sentence_transformers_files(folder: str | os.PathLike) -> None:
+    for name, content in SENTENCE_TRANSFORMERS_FILES.items():
+        Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
 
 
 class COLAModel(COLAPreTrainedModel):
@@ -804,6 +837,7 @@ __all__ = [
     "COLAModel",
     "COLAModelOutput",
     "COLAPreTrainedModel",
+    "SENTENCE_TRANSFORMERS_FILES",
     "contrastive_loss",
     "decorrelation_loss",
 ]
