@@ -205,6 +205,7 @@ class COLAPooling(nn.Module):
                 nn.ReLU(),
                 nn.Dropout(config.pooling_dropout),
                 nn.Linear(config.pooling_hidden_size, config.hidden_size),
+                *([nn.ReLU()] if config.pooling_relu else []),
             )
         sizes = {"dense": config.hidden_size, "statistics": 3 * bands * channels}
         self.num_features = sizes.get(self.mode, channels)
@@ -240,7 +241,7 @@ class COLAEncoder(nn.Module):
         channels, bands = self._prune_backbone(config)
         self.pooling = COLAPooling(config, channels, bands)
         self.num_features = self.pooling.num_features
-        self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
+        self.register_buffer("zero", torch.tensor(float(config.conv_padding_value)), persistent=False)
         self.gradient_checkpointing = False
 
     @torch.no_grad()
@@ -282,8 +283,8 @@ class COLAEncoder(nn.Module):
         self, windows: torch.Tensor, output_hidden_states: bool = False
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Returns h `[N, hidden_size]`, and the feature maps after each stage (an empty list unless asked for)."""
-        # From here on silence is zero, so that the zeros with which convolutions pad are silence too.
-        x = (windows - self.silence).unsqueeze(1)
+        # The zeros with which convolutions pad stand for `conv_padding_value`, which is silence by default.
+        x = (windows - self.zero).unsqueeze(1)
         if self.gradient_checkpointing and self.training:
             # With `use_reentrant=True` a block gets gradients only if its input requires them.
             x.requires_grad_()
@@ -308,7 +309,7 @@ class COLAPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
 
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
-        """Saves the model as all models of Transformers are saved, and the two files that sentence-transformers reads."""
+        """Saves the model as Transformers does, and the two files that sentence-transformers reads."""
         super().save_pretrained(save_directory, is_main_process, **kwargs)
         if is_main_process:
             _write_sentence_transformers_files(save_directory)
@@ -383,11 +384,11 @@ class COLAModel(COLAPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # The encoder is initialised as a whole, because only the constructors of its layers know their initial values.
-        # `from_pretrained` always calls this, because `silence` is never in a checkpoint; `init.copy_` then fills in
-        # only the values that the checkpoint lacks.
+        # `from_pretrained` always calls this, because `zero` is never in a checkpoint; `init.copy_` then fills in only
+        # the values that the checkpoint lacks.
         if not isinstance(module, COLAEncoder):
             return
-        init.constant_(module.silence, float(self.config.padding_value))
+        init.constant_(module.zero, float(self.config.conv_padding_value))
         # Drawn even if it is not used, because the initial values of the heads are drawn after it.
         seed = int(torch.randint(2**62, (), device="cpu"))
         if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module)):
@@ -503,7 +504,7 @@ class COLAModel(COLAPreTrainedModel):
 
 
 def _tensors(encoder: COLAEncoder) -> Iterator[torch.Tensor]:
-    """The parameters and buffers that are part of checkpoints: all but `silence`."""
+    """The parameters and buffers that are part of checkpoints: all but `zero`."""
     for module in (encoder.backbone, encoder.pooling):
         yield from chain(module.parameters(), module.buffers())
 
