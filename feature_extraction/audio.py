@@ -99,6 +99,22 @@ class AudioFile:
                 raise AudioDecodingError(f"{self.name} is truncated: nothing could be decoded from {start} on.")
         return samples
 
+    def blocks(self) -> Iterator[np.ndarray]:
+        """
+        Reads the whole recording as mono float32 at `sampling_rate`, block after block, so that its length does not
+        matter for the memory.
+
+        Raises:
+            [`BadClipError`]: as [`AudioFile.read`] does.
+        """
+        with clip_errors(self.name):
+            blocks, left = self._mono_blocks(0, self._own_length), self.num_samples
+            if self._own_rate != self.sampling_rate:
+                blocks = _resample(blocks, self._own_rate, self.sampling_rate)
+            for block in blocks:
+                yield block[:left]
+                left -= min(len(block), left)
+
     def _mono_blocks(self, start: int, count: int) -> Iterator[np.ndarray]:
         """Reads `count` samples at the recording's own rate, block after block, as mono float32."""
         in_memory = isinstance(self._samples, np.ndarray)

@@ -44,11 +44,14 @@ class ReaderState(NamedTuple):
             The position at which the current buffer begins.
         num_given (`int`, *optional*, defaults to 0):
             How many pairs of this buffer were given.
+        total (`int`, *optional*, defaults to 0):
+            How many pairs were given since the start of the first epoch.
     """
 
     worker: int = 0
     buffer_start: Position = Position()
     num_given: int = 0
+    total: int = 0
 
 
 class Clip(NamedTuple):

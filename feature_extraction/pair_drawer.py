@@ -43,7 +43,7 @@ class SegmentPair:
         anchor, positive (`np.ndarray` of shape `(num_samples,)`):
             The segments. Those of a recording that is shorter than a segment are as short as the recording.
         state (`ReaderState`, *optional*):
-            Where the reader stands after this pair.
+            Where the reader stands after this pair, or a tuple of where it stands in each of the mixed streams.
         notes (`list[ClipNote]`, *optional*):
             The clips that were skipped between the previous pair that was read and this one, and the clip of this
             pair if it is short.
@@ -54,7 +54,7 @@ class SegmentPair:
 
     anchor: np.ndarray
     positive: np.ndarray
-    state: ReaderState = ReaderState()
+    state: ReaderState | tuple[ReaderState, ...] = ReaderState()
     notes: list[ClipNote] = field(default_factory=list)
     gap: float = math.nan
 

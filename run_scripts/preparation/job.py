@@ -13,6 +13,7 @@ import pyarrow as pa
 from datasets import Audio, Dataset, Features, IterableDataset
 
 from feature_extraction.audio_folder import SPLITS_BY_NAME
+from run_scripts.common.resume import check_settings, write_json
 from run_scripts.common.source import load_source
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments
@@ -126,13 +127,6 @@ class Job:
             path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a JSON file, which takes its name only when it is complete."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2))
-    os.replace(temporary, path)
-
-
 def create_output_dir(source: SourceArguments, args: PreparationArguments) -> None:
     """
     Creates the output folder, or checks that the existing one is that of an earlier run.
@@ -243,14 +237,5 @@ def save_or_check_settings(output_dir: Path, settings: dict[str, Any], num_parts
     if not path.exists():
         write_json(path, {"settings": settings, "num_parts": num_parts})
     earlier = json.loads(path.read_text())
-    differences = [
-        f"{name} was {earlier['settings'].get(name)} and is now {value}"
-        for name, value in settings.items()
-        if earlier["settings"].get(name) != value
-    ]
-    if differences:
-        raise ValueError(
-            f"--output_dir {output_dir} contains a run with other settings: {'; '.join(differences)}. Use the same "
-            "settings to resume it, or choose another folder."
-        )
+    check_settings(output_dir, earlier["settings"], settings)
     return earlier["num_parts"]

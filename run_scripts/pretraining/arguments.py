@@ -10,6 +10,16 @@ from run_scripts.pretraining.recipes import RECIPES
 class DataArguments(SourceArguments):
     """The recordings to train and to validate on."""
 
+    dataset_name: list[str] = field(
+        metadata={
+            "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub. If "
+            "there are several, every batch has pairs of each."
+        }
+    )
+    mixing_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "The relative number of pairs of each data set in a batch. Defaults to equal numbers."},
+    )
     validation_clips: int = field(
         default=256,
         metadata={"help": "Recordings held out for validation: at most a tenth of the data, or a stream's first."},

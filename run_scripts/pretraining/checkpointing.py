@@ -39,8 +39,8 @@ class Progress:
     step: int = 0
     next_worker: int = 0
     """The worker whose turn it is to give a batch."""
-    readers: dict[int, ReaderState] = field(default_factory=dict)
-    """The state of each worker's reader."""
+    readers: dict[int, tuple[ReaderState, ...]] = field(default_factory=dict)
+    """The state of each worker's readers, one for each data set."""
     history: list[dict[str, float]] = field(default_factory=list)
     """The entries of the log."""
     sums: tuple[float, float] = (0.0, 0.0)
@@ -76,8 +76,8 @@ class Progress:
         values = json.loads(path.read_text())
         values["sums"] = tuple(values["sums"])
         values["readers"] = {
-            int(worker): ReaderState(number, Position(*start), num_given)
-            for worker, (number, start, num_given) in values["readers"].items()
+            int(worker): tuple(ReaderState(number, Position(*start), *counts) for number, start, *counts in states)
+            for worker, states in values["readers"].items()
         }
         return cls(**values)
 

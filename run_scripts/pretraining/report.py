@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 
 from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAForPreTraining, COLAPreTrainedModel
+from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAForPreTraining, COLAPreTrainedModel
 from run_scripts.common.disk import share_weights
 from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 CARD_TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # What is pushed: neither checkpoints nor lists of files on this machine.
 PUSHED = ["config.json", "preprocessor_config.json", "model.safetensors", "*.py", "README.md", "*.png"]
+PUSHED += SENTENCE_TRANSFORMERS_FILES
 # Fewer recordings than this make no meaningful plot.
 MIN_RECORDINGS_TO_PLOT = 8
 
@@ -69,7 +70,8 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
     is_contrastive = settings["objective"] == "contrastive"
     # Folders by their names alone: their paths are of this machine.
     shown = {name: value for name, value in settings.items() if value is not None and name != "output_dir"}
-    for name in ("dataset_name", "probe_data", "model_name_or_path"):
+    shown["dataset_name"] = ", ".join(Path(name).name for name in shown["dataset_name"])
+    for name in ("probe_data", "model_name_or_path"):
         if name in shown:
             shown[name] = Path(shown[name]).name
     note = "The last value of each metric in training."

@@ -191,10 +191,11 @@ class PretrainingTrainer:
         """Adds a step to the progress."""
         loss, progress = outputs.loss.detach(), self.progress
         self.sums += torch.stack([loss, torch.zeros_like(loss) if outputs.accuracy is None else outputs.accuracy])
-        state = batch["state"]
+        states = batch["state"]
+        worker = states[0].worker
         progress.step = step
-        progress.readers[state.worker] = state
-        progress.next_worker = (state.worker + 1) % max(self.args.dataloader_num_workers, 1)
+        progress.readers[worker] = states
+        progress.next_worker = (worker + 1) % max(self.args.dataloader_num_workers, 1)
         progress.add_clips(len(batch["gaps"]), batch["notes"])
         self.skipped_clips.add(batch["notes"])
         self.bar.update()

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from feature_extraction import COLAFeatureExtractor
 from helpers import pretraining_arguments, write_tones
+from modeling_cola import COLAModel
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,21 @@ def pretrained(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from run_scripts import run_pretraining
 
     return run_pretraining.main(pretraining_arguments(tones, tmp_path_factory.mktemp("pretrained")))
+
+
+@pytest.fixture(scope="session")
+def encoder() -> tuple[COLAModel, COLAFeatureExtractor]:
+    """The checkpoint that ships with the project."""
+    from run_scripts.embedding.arguments import CHECKPOINT
+
+    return COLAModel.from_pretrained(CHECKPOINT), COLAFeatureExtractor.from_pretrained(CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def embedded(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tones embedded by that checkpoint, a vector for each clip."""
+    from run_scripts import run_embedding
+
+    folder = tmp_path_factory.mktemp("embedded")
+    run_embedding.main(["--dataset_name", str(tones), "--output_dir", str(folder)])
+    return folder

@@ -60,12 +60,14 @@ def test_training_learns(tones: Path, tmp_path: Path):
     assert entries[20]["loss"] < entries[5]["loss"]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, num_workers: int):
+@pytest.mark.parametrize(("num_workers", "classes"), [(0, None), (2, None), (0, ["low", "high"])])
+def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, num_workers: int, classes):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     # The log's entries of two steps straddle the checkpoint after the third.
     arguments = ("--max_steps", "8", "--save_steps", "3", "--save_total_limit", "5", "--logging_steps", "2")
     arguments += ("--dataloader_num_workers", str(num_workers))
+    if classes:  # as data sets of their own
+        arguments += ("--dataset_name", *(str(tones / name) for name in classes), "--mixing_weights", "3", "1")
     run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
     shutil.copytree(whole / "checkpoint-3", resumed / "checkpoint-3")
     run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume_from_checkpoint"))
@@ -192,7 +194,7 @@ def test_a_tenth_of_a_stream_is_held_out_at_most(tones: Path, tmp_path: Path):
 
     run_pretraining.main(pretraining_arguments(write(48), tmp_path / "out", "--streaming", "--max_steps", "6"))
     state = json.loads((tmp_path / "out" / "checkpoint-6" / "progress_0.json").read_text())
-    (_, (epoch, _, _), num_given) = state["readers"]["0"]
+    ((_, (epoch, _, _), num_given, _),) = state["readers"]["0"]
     assert (epoch, num_given) == (1, 4)  # after 48 pairs, of which the first epoch has 44
     with pytest.raises(ValueError, match="The stream has 6 clips, of which 0 are held out: that is less than a batch"):
         run_pretraining.main(pretraining_arguments(write(6), tmp_path / "other", "--streaming"))
@@ -241,6 +243,15 @@ def test_nothing_of_a_checkpoint_is_unpickled(tones: Path, tmp_path: Path):
             shutil.rmtree(later)
 
 
+def test_several_data_sets_are_mixed_by_weight(tones: Path, tmp_path: Path):
+    more = ("--dataset_name", *(str(tones / name) for name in ("low", "high")), "--mixing_weights", "3", "1")
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, *more))
+    state = json.loads((tmp_path / "checkpoint-4" / "progress_0.json").read_text())
+    low, high = (total for _, _, _, total in state["readers"]["0"])
+    assert (low, high) == (24, 8)  # of four batches of eight pairs
+    assert "| dataset_name | low, high |" in (tmp_path / "README.md").read_text()
+
+
 def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path):
     with locked(tmp_path), pytest.raises(ValueError, match=f"Another run writes to .*, process {os.getpid()} on"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path))
@@ -268,6 +279,7 @@ def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
         (("--per_device_train_batch_size", "1"), "--per_device_train_batch_size 1 leaves an anchor without negatives"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
         (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
+        (("--mixing_weights", "1", "2"), "--mixing_weights. must be 1 positive numbers, one for each data set"),
         (("--audio_column", "sound"), "no column 'sound'"),
         (("--encoder", "efficientnet_zero"), "efficientnet_zero"),
         (("--report_to", "aim"), "--report_to aim: .* not installed"),

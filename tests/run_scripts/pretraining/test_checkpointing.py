@@ -251,7 +251,10 @@ def test_progress_survives_json(tmp_path: Path):
     progress = Progress(
         step=3,
         next_worker=1,
-        readers={0: ReaderState(0, Position(0, 0, 8), 1), 1: ReaderState(1, Position(1, 0, 2), 1)},
+        readers={
+            0: (ReaderState(0, Position(0, 0, 8), 1, 9),),
+            1: (ReaderState(1, Position(1, 0, 2), 1, 7), ReaderState(1)),
+        },
         sums=(0.1, 2.0),
     )
     progress.history.append({"step": 3})

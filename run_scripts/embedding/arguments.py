@@ -1,0 +1,70 @@
+"""The arguments of the embedding job: which clips to embed, by which model, and what to do with the vectors."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
+
+
+@dataclass
+class EmbeddingArguments:
+    output_dir: str = field(metadata={"help": "The folder of the vectors: a new one, or that of an earlier run."})
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "The clips: a folder or a list of audio files, a folder or glob of Parquet or tar files, or a "
+            "data set on the Hub. Not needed to search or to map what is embedded already."
+        },
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "The configuration of a data set on the Hub."}
+    )
+    dataset_split: str | None = field(default=None, metadata={"help": "The split to embed. Defaults to all splits."})
+    audio_column: str | None = field(
+        default=None, metadata={"help": "The audio column. Defaults to the only column of type Audio."}
+    )
+    label_column: str = field(default="label", metadata={"help": "The column of labels, if there is one."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Whether to stream Parquet or the Hub without a local copy."}
+    )
+    allow_remote_audio: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether rows of Parquet that name an audio file, rather than hold it, may name any file and any "
+            "URL. By default they may name files below the data set's own folder."
+        },
+    )
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "The checkpoint: a folder or a model on the Hub. Defaults to cola-compact, or to the one "
+            "that the clips were embedded by."
+        },
+    )
+    windows: bool = field(
+        default=False,
+        metadata={"help": "Whether to write a vector for each window of 0.96 s, rather than one for each clip."},
+    )
+    query: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Audio files for which to print the most similar clips or windows. FILE@SECONDS searches with the "
+            "window of the file at this time."
+        },
+    )
+    top_k: int = field(default=10, metadata={"help": "How many clips to print for each query."})
+    map: bool = field(
+        default=False, metadata={"help": "Whether to write map.html, a page to look at the clips and listen to them."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"--top_k must be at least 1, got {self.top_k}.")
+        for name, value in (("output_dir", self.output_dir), ("dataset_name", self.dataset_name)):
+            if value is not None and not value.strip():
+                raise ValueError(f"--{name} is empty: name a folder{' or a data set' * (name == 'dataset_name')}.")
+
+    @property
+    def output_path(self) -> Path:
+        return Path(self.output_dir).expanduser()

@@ -1,0 +1,122 @@
+"""The parts of an embedding, each a Parquet file that says how far the run had come when it was complete."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_extraction import ClipNote
+from run_scripts.common.disk import report_full_disk
+from run_scripts.embedding.source import Clip, Place
+
+
+METADATA = b"cola"
+
+# Rows that wait in memory to be written together.
+GROUP_ROWS = 1024
+
+
+@dataclass
+class Progress:
+    """
+    How far a run has come at the end of a part.
+
+    Args:
+        place (`Place`, *optional*, defaults to the start):
+            Where to go on.
+        seconds (`float`, *optional*, defaults to 0.0):
+            Seconds of audio in all parts up to this one.
+        skipped (`list[ClipNote]`, *optional*):
+            Clips of this part that could not be used.
+        is_done (`bool`, *optional*, defaults to `False`):
+            Whether this is the last part.
+    """
+
+    place: Place = Place()
+    seconds: float = 0.0
+    skipped: list[ClipNote] = field(default_factory=list)
+    is_done: bool = False
+
+
+def find_parts(folder: Path) -> list[Path]:
+    """Finds the parts in the folder of an embedding, in their order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def read_progress(part: Path) -> Progress:
+    """Reads how far the run had come at the end of a part."""
+    stored = json.loads(pq.read_metadata(part).metadata[METADATA])
+    place, skipped = Place(*stored.pop("place")), [ClipNote(*note) for note in stored.pop("skipped")]
+    return Progress(place=place, skipped=skipped, **stored)
+
+
+class PartWriter:
+    """
+    Writes a part. The file takes its name only when it is complete.
+
+    Args:
+        folder (`Path`):
+            The folder of the embedding.
+        number (`int`):
+            The number of the part.
+        hidden_size (`int`):
+            The length of a vector.
+        windows (`bool`):
+            Whether a row is a window, rather than a clip.
+        has_labels (`bool`):
+            Whether clips have labels.
+    """
+
+    def __init__(self, folder: Path, number: int, hidden_size: int, windows: bool, has_labels: bool):
+        self.path = folder / f"part-{number:05}.parquet"
+        self.temporary = folder / f".{self.path.name}.tmp"
+        columns = {"clip": pa.int64(), "path": pa.string(), "seconds": pa.float64()}
+        columns |= {"label": pa.string()} if has_labels else {}
+        columns |= {"time": pa.float64()} if windows else {}
+        self.schema = pa.schema(columns | {"vector": pa.list_(pa.float32(), hidden_size)})
+        self.num_rows = 0
+        self._file = pq.ParquetWriter(self.temporary, self.schema)
+        self._rows, self._vectors = [], []
+
+    def add(self, clip: Clip, seconds: float, vectors: np.ndarray, times: list[float | None]) -> None:
+        """
+        Adds rows of a clip.
+
+        Args:
+            clip (`Clip`):
+                The clip.
+            seconds (`float`):
+                Its length.
+            vectors (`np.ndarray` of shape `(N, hidden_size)`), times (`list[float | None]`):
+                The vector of each row and, if it is a window, its start in seconds.
+        """
+        row = {"clip": clip.place.number - 1, "path": clip.path, "seconds": seconds, "label": clip.label}
+        self._rows += [row | {"time": time} for time in times]
+        self._vectors.append(vectors)
+        if len(self._rows) >= GROUP_ROWS:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        names = [name for name in self.schema.names if name != "vector"]
+        columns = {name: [row[name] for row in self._rows] for name in names}
+        values = pa.array(np.concatenate(self._vectors).ravel())
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(values, type=self.schema.field("vector").type)
+        with report_full_disk(self.path, values.nbytes):
+            self._file.write_table(pa.table(columns, self.schema))
+        self.num_rows += len(self._rows)
+        self._rows, self._vectors = [], []
+
+    def close(self, progress: Progress) -> None:
+        """Completes the part."""
+        if self._rows:
+            self._write_group()
+        with report_full_disk(self.path, 2**16):
+            self._file.add_key_value_metadata({METADATA.decode(): json.dumps(asdict(progress))})
+            self._file.close()
+            with open(self.temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(self.temporary, self.path)

@@ -1,0 +1,176 @@
+"""Searching embedded clips for those that sound like a query."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from feature_extraction import BadClipError, COLAFeatureExtractor
+from modeling_cola import COLAModel
+from run_scripts.common.quiet import quiet_libraries
+from run_scripts.embedding.arguments import EmbeddingArguments
+from run_scripts.embedding.encode import embed_clips, mean_vector
+from run_scripts.embedding.job import load_model, read_settings
+from run_scripts.embedding.parts import find_parts, read_progress
+from run_scripts.evaluation.embedding_cache import hash_encoder
+
+
+logger = logging.getLogger(__name__)
+
+
+class Index:
+    """
+    The embedded clips or windows in a folder, ready to be searched.
+
+    The similarity of two clips is the cosine of their standardised vectors, as in the benchmark's table of nearest
+    neighbours: 1 for the same sound, and around 0 for any two clips. The index of `datasets` and FAISS is searched
+    where faiss-cpu is installed, and the vectors themselves elsewhere. Both find the same.
+
+    Args:
+        folder (`Path`):
+            The folder that the embedding job wrote.
+
+    Attributes:
+        rows (`Dataset`):
+            The rows without their vectors.
+        vectors (`np.ndarray` of shape `(num_rows, hidden_size)`):
+            Their standardised vectors, of length 1.
+
+    Raises:
+        `FileNotFoundError`: If the folder has no vectors.
+    """
+
+    def __init__(self, folder: Path):
+        parts = find_parts(folder)
+        if not parts:
+            raise FileNotFoundError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
+        if not read_progress(parts[-1]).is_done:
+            logger.warning(f"{folder} is not complete: run the command that made it again, to embed all clips.")
+        table = pa.concat_tables(pq.read_table(part) for part in parts).combine_chunks()
+        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+        self.rows = Dataset(table.drop_columns("vector"))
+        self.mean = vectors.mean(axis=0)
+        self.deviation = vectors.std(axis=0) + 1e-6
+        self.vectors = self.standardise(vectors)
+        self._faiss = self._build_faiss() if find_spec("faiss") else None
+
+    def standardise(self, vectors: np.ndarray) -> np.ndarray:
+        """Standardises vectors `[N, hidden_size]`, and scales them to length 1."""
+        vectors = (vectors - self.mean) / self.deviation
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def _build_faiss(self) -> Dataset:
+        import faiss
+
+        with quiet_libraries():
+            dataset = Dataset.from_dict({"vector": self.vectors})
+            return dataset.add_faiss_index("vector", metric_type=faiss.METRIC_INNER_PRODUCT)
+
+    def search(self, vector: np.ndarray, top_k: int = 10) -> list[dict[str, Any]]:
+        """
+        Finds the rows that are most similar to a query.
+
+        Args:
+            vector (`np.ndarray` of shape `(hidden_size,)`):
+                The vector of the query, as the model gives it.
+            top_k (`int`, *optional*, defaults to 10):
+                How many rows to find.
+
+        Returns:
+            `list[dict[str, Any]]`: The rows, the most similar one first, each with its `similarity`.
+        """
+        query, top_k = self.standardise(vector[None])[0], min(top_k, len(self.vectors))
+        if self._faiss is not None:
+            similarities, numbers = self._faiss.search("vector", query, k=top_k)
+        else:
+            similarities = self.vectors @ query
+            numbers = np.argsort(-similarities, kind="stable")[:top_k]
+            similarities = similarities[numbers]
+        return [
+            {"similarity": float(similarity), **self.rows[int(number)]}
+            for similarity, number in zip(similarities, numbers)
+        ]
+
+
+def parse_query(query: str) -> tuple[str, float | None]:
+    """Splits `file.wav@12.5` into the file and the time in seconds, which is `None` if the query is a file."""
+    file, at, seconds = query.rpartition("@")
+    if at and not Path(query).expanduser().exists():
+        try:
+            return file, float(seconds)
+        except ValueError:
+            pass
+    return query, None
+
+
+def embed_query(model: COLAModel, extractor: COLAFeatureExtractor, query: str) -> np.ndarray:
+    """
+    Embeds a query: a file as a whole, or the window in which a time lies.
+
+    Args:
+        model ([`COLAModel`]), extractor ([`COLAFeatureExtractor`]):
+            The model by which the clips were embedded, and its feature extractor.
+        query (`str`):
+            `FILE`, or `FILE@SECONDS`.
+
+    Returns:
+        `np.ndarray` of shape `(hidden_size,)`.
+
+    Raises:
+        [`BadClipError`]: If the file cannot be used.
+        `ValueError`: If the time does not lie in it.
+    """
+    file, seconds = parse_query(query)
+    _, clip = next(embed_clips(model, extractor, [(query, str(Path(file).expanduser()))]))
+    if isinstance(clip, BadClipError):
+        raise clip
+    if seconds is None:
+        return mean_vector(clip)
+    if not 0 <= seconds < clip.seconds:
+        raise ValueError(f"--query {query}: {file} is {clip.seconds:.2f} s long, and {seconds:g} s is not in it.")
+    samples_per_hop = model.config.window_hop * extractor.hop_length
+    number = min(int(seconds * extractor.sampling_rate / samples_per_hop), clip.num_windows - 1)
+    for chunk in clip.chunks:
+        if number < len(chunk):
+            return chunk[number]
+        number -= len(chunk)
+
+
+def format_hits(query: str, hits: list[dict[str, Any]]) -> str:
+    """Formats what a search found, a line for each row: similarity, path, time and label."""
+    lines = [query]
+    for hit in hits:
+        place = hit["path"] or f"clip {hit['clip']}"
+        if "time" in hit:
+            place += f"@{hit['time']:.2f}"
+        label = f"  ({hit['label']})" if hit.get("label") else ""
+        lines.append(f"  {hit['similarity']:6.3f}  {place}{label}")
+    return "\n".join(lines)
+
+
+def search_all(args: EmbeddingArguments) -> dict[str, list[dict[str, Any]]]:
+    """
+    Searches for every query of a command line, and prints and returns what is found.
+
+    Raises:
+        `FileNotFoundError`: If the folder has no vectors.
+        `ValueError`: If a query cannot be used, or if the model is not the one by which the clips were embedded.
+    """
+    settings = read_settings(args.output_path)
+    index = Index(args.output_path)
+    model, extractor = load_model(args.model_name_or_path or settings["model_name_or_path"])
+    if hash_encoder(model, extractor)[:16] != settings["weights"]:
+        raise ValueError(
+            f"--model_name_or_path {args.model_name_or_path or settings['model_name_or_path']} has other weights than "
+            f"the model by which {args.output_path} was made: name that model, or embed the clips again."
+        )
+    found = {}
+    for query in args.query:
+        found[query] = index.search(embed_query(model, extractor, query), args.top_k)
+        print(format_hits(query, found[query]))
+    return found

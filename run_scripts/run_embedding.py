@@ -1,0 +1,50 @@
+"""
+Embeds audio, a vector for each clip or for each window of 0.96 s, and searches it for clips that sound alike.
+
+    python run_scripts/run_embedding.py --dataset_name path/to/audio --output_dir vectors
+    python run_scripts/run_embedding.py --output_dir vectors --query dog.wav
+    python run_scripts/run_embedding.py --output_dir vectors --map
+
+`--dataset_name` is a folder or a list of audio files, a folder or glob of Parquet or tar files, or a data set on the
+Hub. All of its splits are embedded, to Parquet files `part-*.parquet` in the output folder, which have a row for each
+clip: its number, path, length in seconds, label if it has one, and vector. With `--windows` they have a row for each
+window, with its time. `datasets.load_dataset("parquet", data_dir=...)` reads them. A run that was stopped goes on with
+the same command. Clips that cannot be used are skipped and listed in `skipped.tsv`.
+
+`--query` prints the clips, or the windows, that are most similar to a file; `--query file.wav@12.5` searches with the
+window of the file at this second. `--map` writes `map.html`, a page that shows each clip as a point, near those that
+sound like it, and plays it. Neither embeds the clips again.
+"""
+
+import logging
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from run_scripts.common.command_line import run_job
+from run_scripts.common.output_lock import locked
+from run_scripts.embedding.arguments import EmbeddingArguments
+
+
+def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Runs the job with command-line arguments and returns what was found for each query."""
+    (args,) = HfArgumentParser(EmbeddingArguments).parse_args_into_dataclasses(argv)
+    # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.common.cpu import tune_cpu
+    from run_scripts.embedding.job import embed_dataset
+    from run_scripts.embedding.map import write_map
+    from run_scripts.embedding.search import search_all
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("run_scripts.embedding").setLevel(logging.INFO)
+    tune_cpu()
+    if args.dataset_name is not None:
+        with locked(args.output_path):
+            embed_dataset(args)
+    if args.map:
+        write_map(args)
+    return search_all(args) if args.query else {}
+
+
+if __name__ == "__main__":
+    run_job(main)

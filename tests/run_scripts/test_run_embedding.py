@@ -1,0 +1,194 @@
+"""The embedding job: what it writes, what it skips, how it goes on, and what it finds."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, load_dataset
+
+from feature_extraction import COLAFeatureExtractor
+from helpers import audio_dataset, write_tones
+from model_helpers import build
+from run_scripts import run_embedding
+from run_scripts.common.skip_list import read_notes
+from run_scripts.embedding import job
+from run_scripts.embedding.encode import embed_files
+from run_scripts.embedding.parts import PartWriter, find_parts
+from run_scripts.embedding.search import Index, parse_query
+
+
+def run(output_dir: Path, *more) -> dict:
+    return run_embedding.main(["--output_dir", str(output_dir), *map(str, more)])
+
+
+def rows(folder: Path) -> Dataset:
+    files = [str(part) for part in find_parts(folder)]
+    return load_dataset("parquet", data_files=files, cache_dir=str(folder / "cache"))["train"].with_format("numpy")
+
+
+def paths(tones: Path) -> list[str]:
+    return sorted(str(path) for path in tones.rglob("*.wav"))
+
+
+# What it writes
+
+
+def test_each_clip_has_a_row(tones: Path, embedded: Path, encoder):
+    table = rows(embedded)
+    assert table.column_names == ["clip", "path", "seconds", "label", "vector"]
+    assert list(table["path"]) == paths(tones) and list(table["clip"]) == list(range(48))
+    assert list(table["label"]) == [Path(path).parent.name for path in paths(tones)]
+    assert set(table["seconds"]) == {2.0}
+    np.testing.assert_allclose(table["vector"], embed_files(*encoder, paths(tones)), atol=1e-5)
+
+
+def test_each_window_has_a_row_with_its_time(tones: Path, tmp_path: Path, encoder):
+    run(tmp_path, "--dataset_name", tones, "--windows")
+    table = rows(tmp_path)
+    assert table.column_names == ["clip", "path", "seconds", "label", "time", "vector"]
+    np.testing.assert_allclose(table["time"], [0.0, 0.96] * 48)
+    first = embed_files(*encoder, paths(tones)[:1], windows=True)[0]
+    np.testing.assert_allclose(table["vector"][:2], first, atol=1e-5)
+    query = f"{paths(tones)[5]}@1.5"
+    (best, *_) = run(tmp_path, "--query", query)[query]
+    assert (best["path"], best["time"]) == (paths(tones)[5], pytest.approx(0.96))
+    assert best["similarity"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory, tones: Path) -> Path:
+    """Two Parquet files of the splits train and test, with audio in them, two clips without a name and no labels."""
+    folder = tmp_path_factory.mktemp("shards")
+    clips = [{"bytes": Path(path).read_bytes(), "path": Path(path).name} for path in paths(tones)]
+    for name, part in {"train-0": clips[:6], "train-1": clips[6:9], "test": clips[16:20]}.items():
+        part = [part[0] | {"path": None}, *part[1:]]
+        audio_dataset(part).to_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+def test_all_splits_of_parquet_are_embedded_and_a_stream_gives_the_same(shards, tmp_path, encoder, tones):
+    run(tmp_path / "rows", "--dataset_name", shards)
+    run(tmp_path / "stream", "--dataset_name", shards, "--streaming")
+    table, stream = rows(tmp_path / "rows"), rows(tmp_path / "stream")
+    assert table["path"][0] is None and table["path"][1] == "1.wav" and len(table) == 13
+    assert "label" not in table.column_names
+    np.testing.assert_array_equal(table["vector"], stream["vector"])
+    expected = embed_files(*encoder, [*paths(tones)[16:20], *paths(tones)[:9]])
+    by_split = np.concatenate([table["vector"][9:], table["vector"][:9]])
+    np.testing.assert_allclose(by_split, expected, atol=1e-5)
+    run(tmp_path / "test", "--dataset_name", shards, "--dataset_split", "test")
+    assert len(rows(tmp_path / "test")) == 4
+
+
+# What it skips
+
+
+def test_bad_clips_are_listed_and_skipped(tmp_path: Path):
+    data = write_tones(tmp_path / "data", {"a": 200.0, "b": 900.0}, 3, seconds=0.3)
+    (data / "a" / "1.wav").write_text("no audio")
+    (data / "b" / "0.wav").write_bytes(b"")
+    run(tmp_path / "out", "--dataset_name", data)
+    assert [Path(path).stem for path in rows(tmp_path / "out")["path"]] == ["0", "2", "1", "2"]
+    assert list(rows(tmp_path / "out")["clip"]) == [0, 2, 4, 5]
+    notes = read_notes(tmp_path / "out" / "skipped.tsv")
+    assert [(note.kind, Path(note.name).name) for note in notes] == [("damaged", "1.wav"), ("empty", "0.wav")]
+
+
+def test_a_corrupt_shard_is_skipped(shards: Path, tmp_path: Path):
+    data = Path(shutil.copytree(shards, tmp_path / "data"))
+    whole = (data / "train-0.parquet").read_bytes()
+    (data / "train-0.parquet").write_bytes(whole[: len(whole) // 2])
+    run(tmp_path / "out", "--dataset_name", data, "--streaming")
+    assert len(rows(tmp_path / "out")) == 7
+    (note,) = read_notes(tmp_path / "out" / "skipped.tsv")
+    assert note.kind == "corrupt shard" and note.name.endswith("train-0.parquet")
+
+
+def test_clips_of_which_none_can_be_used_are_an_error(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.wav").write_text("no audio")
+    with pytest.raises(ValueError, match="No clip could be used: .*skipped.tsv"):
+        run(tmp_path / "out", "--dataset_name", tmp_path / "data")
+
+
+# How it goes on
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_run_that_was_killed_goes_on(shards: Path, tmp_path: Path, monkeypatch, streaming: bool):
+    """A part for each clip, and a kill while the eighth is written."""
+    more = ["--dataset_name", shards, *["--streaming"] * streaming]
+    run(tmp_path / "whole", *more)
+    monkeypatch.setattr(job, "PART_SECONDS", 0)
+    close = PartWriter.close
+
+    def killed(writer, progress):
+        if writer.path.stem == "part-00007":
+            raise KeyboardInterrupt
+        close(writer, progress)
+
+    monkeypatch.setattr(PartWriter, "close", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", *more)
+    assert len(find_parts(tmp_path / "out")) == 7
+    before = [part.stat().st_mtime_ns for part in find_parts(tmp_path / "out")]
+    monkeypatch.setattr(PartWriter, "close", close)
+    run(tmp_path / "out", *more)
+    assert [part.stat().st_mtime_ns for part in find_parts(tmp_path / "out")[:7]] == before
+    whole, resumed = rows(tmp_path / "whole"), rows(tmp_path / "out")
+    np.testing.assert_allclose(resumed["vector"], whole["vector"], atol=1e-5)
+    assert resumed.remove_columns("vector").to_list() == whole.remove_columns("vector").to_list()
+    assert not list((tmp_path / "out").glob("*.tmp"))
+
+
+def test_other_settings_are_refused_by_name(tones: Path, embedded: Path, tmp_path: Path, monkeypatch):
+    with pytest.raises(ValueError, match="other settings: windows was False and is now True"):
+        run(embedded, "--dataset_name", tones, "--windows")
+    monkeypatch.setattr(job, "embed_clips", None)
+    run(embedded, "--dataset_name", tones)  # which is complete
+    (tmp_path / "part-00000.parquet").touch()
+    with pytest.raises(ValueError, match="Parquet files that no earlier run wrote"):
+        run(tmp_path, "--dataset_name", tones)
+
+
+# What it finds
+
+
+def test_a_query_finds_clips_that_sound_alike(tones: Path, embedded: Path, monkeypatch, capsys):
+    monkeypatch.setattr(job, "write_parts", None)  # nothing is embedded again
+    query = str(tones / "high" / "3.wav")
+    found = run(embedded, "--query", query, "--top_k", 3)[query]
+    assert found[0]["path"] == query and found[0]["similarity"] == pytest.approx(1, abs=1e-4)
+    assert [hit["label"] for hit in found] == ["high"] * 3
+    assert f"{query}  (high)" in capsys.readouterr().out
+
+
+def test_queries_that_cannot_be_answered(tones: Path, embedded: Path, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="holds no vectors: pass --dataset_name"):
+        run(tmp_path, "--query", tones / "low" / "0.wav")
+    with pytest.raises(FileNotFoundError, match="No such file: .*none.wav"):
+        run(embedded, "--query", tmp_path / "none.wav")
+    with pytest.raises(ValueError, match="0.wav is 2.00 s long, and 3.5 s is not in it"):
+        run(embedded, "--query", f"{tones}/low/0.wav@3.5")
+    build().save_pretrained(tmp_path)
+    COLAFeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has other weights"):
+        run(embedded, "--query", tones / "low" / "0.wav", "--model_name_or_path", tmp_path)
+
+
+def test_the_time_of_a_query(tmp_path: Path):
+    assert parse_query("a@b.wav@12.5") == ("a@b.wav", 12.5)
+    assert parse_query("a.wav") == ("a.wav", None) and parse_query("a@b.wav") == ("a@b.wav", None)
+    (tmp_path / "a@2").touch()
+    assert parse_query(f"{tmp_path}/a@2") == (f"{tmp_path}/a@2", None)
+
+
+def test_faiss_finds_what_exact_search_finds(embedded: Path, monkeypatch):
+    pytest.importorskip("faiss", reason="faiss-cpu is not installed: pip install .[search]")
+    with_faiss, query = Index(embedded), rows(embedded)["vector"][7]
+    monkeypatch.setattr("run_scripts.embedding.search.find_spec", lambda name: None)
+    exact = Index(embedded)
+    assert with_faiss._faiss is not None and exact._faiss is None
+    for one, other in zip(with_faiss.search(query), exact.search(query), strict=True):
+        assert one.pop("similarity") == pytest.approx(other.pop("similarity"), abs=1e-5) and one == other
