@@ -120,8 +120,8 @@ def draw_plots(
     plot_training_curves(progress.history, output_dir / "training_curves.png", chance)
     if len(held_out) < MIN_RECORDINGS_TO_PLOT:
         logger.info(
-            f"There are {len(held_out)} held-out recordings, too few for a similarity matrix and a map: at least "
-            f"{MIN_RECORDINGS_TO_PLOT} are needed."
+            f"The number of held-out recordings is {len(held_out)}. A similarity matrix and a map are drawn from "
+            f"{MIN_RECORDINGS_TO_PLOT} on."
         )
         return
     with evaluating(model):
