@@ -24,7 +24,7 @@ from .errors import (
 from .feature_extraction_cola import COLAFeatureExtractor
 from .loading import describe_splits, find_audio_column, load_audio_dataset, undecoded
 from .pair_drawer import ClipNote, SegmentPair
-from .segment_stream import SegmentPairs, collate_segment_pairs
+from .segment_stream import MixedSegmentPairs, SegmentPairs, collate_segment_pairs, shares_of
 from .segments import random_segments
 
 
@@ -45,6 +45,7 @@ __all__ = [
     "ClipNote",
     "CorruptShardError",
     "MissingAudioError",
+    "MixedSegmentPairs",
     "Position",
     "ReaderState",
     "SILENCE",
@@ -58,5 +59,6 @@ __all__ = [
     "load_audio_dataset",
     "open_audio",
     "random_segments",
+    "shares_of",
     "undecoded",
 ]

@@ -131,10 +131,7 @@ def _open_path(path: str) -> BinaryIO:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        name = _file_system_name(path)
-        if name is None:
-            raise
-        return open(name, "rb")
+        return open(file_system_name(path), "rb")
 
 
 def storable_name(path: str | os.PathLike) -> str:
@@ -145,11 +142,10 @@ def storable_name(path: str | os.PathLike) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _file_system_name(path: str) -> bytes | None:
-    """The name of which [`storable_name`] made a path, or `None` if it would be the same."""
-    name = os.fsencode(path)
-    original = re.sub(rb"\\x([89a-f][0-9a-f])", lambda match: bytes.fromhex(match[1].decode()), name)
-    return original if original != name else None
+def file_system_name(path: str) -> str | bytes:
+    """Returns the name by which the file system knows a file, of which [`storable_name`] may have made the path."""
+    original = re.sub(rb"\\x([89a-f][0-9a-f])", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path))
+    return original if not os.path.exists(path) and os.path.exists(original) else path
 
 
 class BlockReader(soundfile.SoundFile):

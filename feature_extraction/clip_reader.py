@@ -11,10 +11,6 @@ from datasets import Dataset, IterableDataset
 from .errors import CorruptShardError
 
 
-# How many rows of a stream are in memory at once.
-READ_AT_ONCE = 8
-
-
 class Position(NamedTuple):
     """
     A place in the data: the clip before which a reader stands.
@@ -48,11 +44,14 @@ class ReaderState(NamedTuple):
             The position at which the current buffer begins.
         num_given (`int`, *optional*, defaults to 0):
             How many pairs of this buffer were given.
+        total (`int`, *optional*, defaults to 0):
+            How many pairs were given since the start of the first epoch.
     """
 
     worker: int = 0
     buffer_start: Position = Position()
     num_given: int = 0
+    total: int = 0
 
 
 class Clip(NamedTuple):
@@ -162,7 +161,8 @@ class ClipReader:
         # The method `iter` reads the whole shard. The built-in `iter(rows)` would divide it among the workers of the
         # DataLoader once more.
         try:
-            yield from chain.from_iterable(table[self.audio_column] for table in rows.iter(READ_AT_ONCE))
+            # Row by row: of a larger batch that meets the damage, the good rows before it would be lost.
+            yield from chain.from_iterable(table[self.audio_column] for table in rows.iter(batch_size=1))
         except CorruptShardError as error:
             yield error
 

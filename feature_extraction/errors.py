@@ -14,6 +14,7 @@ class BadClipError(ValueError):
     """
 
     kind = "damaged"
+    num_clips = 1
 
     def __init__(self, message: str, kind: str | None = None):
         super().__init__(message)
@@ -50,13 +51,16 @@ class CorruptShardError(BadClipError):
             Which shard it is and what is wrong with it.
         path (`str`, *optional*):
             The file.
+        num_clips (`int`, *optional*, defaults to 1):
+            About how many clips cannot be read for it. At least one is counted.
     """
 
     kind = "corrupt shard"
 
-    def __init__(self, message: str, path: str = ""):
+    def __init__(self, message: str, path: str = "", num_clips: int = 1):
         super().__init__(message)
         self.path = path
+        self.num_clips = max(num_clips, 1)
 
 
 # Why a clip is skipped.

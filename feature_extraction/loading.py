@@ -23,7 +23,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from .audio import AUDIO_SUFFIXES
 from .audio_folder import METADATA_FILES, UNSUPPORTED_SUFFIXES, list_files, load_audio_folder
-from .parquet import check_paths, stream_parquet
+from .parquet import build_parquet, check_paths, load_parquet
 from .tars import STORED_AUDIO, load_tars
 
 
@@ -147,9 +147,10 @@ def _load_parquet(
     name: str, roots: list[str] | None, streaming: bool, **files: str
 ) -> DatasetDict | IterableDatasetDict:
     """Loads Parquet files. Their rows may name audio files in `roots`, or anywhere if there are none."""
-    if streaming:
-        return stream_parquet(load_dataset_builder("parquet", **files), roots, name)
-    return _checked(load_dataset("parquet", **files), roots, name)
+    builder = load_dataset_builder("parquet", **files)
+    return (
+        build_parquet(builder, roots, name).as_streaming_dataset() if streaming else load_parquet(builder, roots, name)
+    )
 
 
 def _load_from_hub(
@@ -160,20 +161,18 @@ def _load_from_hub(
     roots = None if allow_remote_audio else roots
     try:
         if not streaming:
-            return _checked(load_dataset(name, config_name), roots, name)
+            splits = load_dataset(name, config_name)
+            for dataset in splits.values():
+                check_paths(dataset.data.table, roots, name)
+            return splits
         builder = load_dataset_builder(name, config_name)
     except (datasets.exceptions.DatasetNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"There is no folder {name}, and no data set of this name could be loaded from the Hub: {error}"
         ) from error
-    return stream_parquet(builder, roots, name) if isinstance(builder, Parquet) else builder.as_streaming_dataset()
-
-
-def _checked(splits: DatasetDict, roots: list[str] | None, name: str) -> DatasetDict:
-    for dataset in splits.values():
-        if roots is not None:
-            check_paths(dataset.data.table, roots, name)
-    return splits
+    if isinstance(builder, Parquet):
+        builder = build_parquet(builder, roots, name)
+    return builder.as_streaming_dataset()
 
 
 def describe_splits(splits: DatasetDict | IterableDatasetDict) -> str:

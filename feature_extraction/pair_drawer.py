@@ -24,11 +24,14 @@ class ClipNote(NamedTuple):
             The path of the clip or, if it has none, its row.
         reason (`str`):
             What is wrong with it, in words.
+        num_clips (`int`, *optional*, defaults to 1):
+            How many clips it is about: for a corrupt shard, about as many as cannot be read.
     """
 
     kind: str
     name: str
     reason: str
+    num_clips: int = 1
 
 
 @dataclass
@@ -40,7 +43,7 @@ class SegmentPair:
         anchor, positive (`np.ndarray` of shape `(num_samples,)`):
             The segments. Those of a recording that is shorter than a segment are as short as the recording.
         state (`ReaderState`, *optional*):
-            Where the reader stands after this pair.
+            Where the reader stands after this pair, or a tuple of where it stands in each of the mixed streams.
         notes (`list[ClipNote]`, *optional*):
             The clips that were skipped between the previous pair that was read and this one, and the clip of this
             pair if it is short.
@@ -51,7 +54,7 @@ class SegmentPair:
 
     anchor: np.ndarray
     positive: np.ndarray
-    state: ReaderState = ReaderState()
+    state: ReaderState | tuple[ReaderState, ...] = ReaderState()
     notes: list[ClipNote] = field(default_factory=list)
     gap: float = math.nan
 
@@ -120,7 +123,7 @@ class PairDrawer:
         raise SilentAudioError(f"In each of {self.MAX_DRAWS} draws a segment was silent.")
 
     def _note_bad_clip(self, clip: Clip, error: BadClipError) -> None:
-        self.notes.append(ClipNote(error.kind, clip.name, str(error)))
+        self.notes.append(ClipNote(error.kind, clip.name, str(error), error.num_clips))
         self.bad_in_a_row += 1
         if self.bad_in_a_row == self.MAX_BAD_IN_A_ROW:
             raise ValueError(

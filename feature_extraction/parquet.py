@@ -1,14 +1,17 @@
 """Loading of Parquet files: corrupt ones, and rows that name a file rather than hold one."""
 
 import logging
+import math
 import os
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets.packaged_modules.parquet.parquet import Parquet
+from datasets.utils.file_utils import xopen
 
 from .errors import CorruptShardError
 
@@ -21,7 +24,7 @@ class ForeignFileError(PermissionError):
     """Raised when a row names an audio file that does not belong to its data set."""
 
 
-def check_paths(table: pa.Table, roots: list[str], name: str) -> None:
+def check_paths(table: pa.Table, roots: list[str] | None, name: str) -> None:
     """
     Checks that the rows which name an audio file, and do not hold it, name files of their own data set. Anybody can
     write a Parquet file that names any file of this computer, or any URL.
@@ -29,14 +32,16 @@ def check_paths(table: pa.Table, roots: list[str], name: str) -> None:
     Args:
         table (`pa.Table`):
             The rows. All columns of bytes and path are checked.
-        roots (`list[str]`):
-            The folders and the beginnings of URLs that are allowed.
+        roots (`list[str]`, *optional*):
+            The folders and the beginnings of URLs that are allowed. Defaults to all.
         name (`str`):
             What the error message calls the data set.
 
     Raises:
         [`ForeignFileError`]: if a row names any other file.
     """
+    if roots is None:
+        return
     folders = [os.path.realpath(root) for root in roots if "://" not in root]
     prefixes = tuple(root for root in roots if "://" in root)
     for column in table.columns:
@@ -60,39 +65,70 @@ def _lies_in(path: str, folders: list[str]) -> bool:
 
 class CheckedParquet(Parquet):
     """
-    The builder of `datasets` for streams of Parquet files. In addition, it checks the paths in the rows, and raises a
+    The builder of `datasets` for Parquet files. In addition, it checks the paths in the rows, and raises a
     [`CorruptShardError`] that names the file if one cannot be read.
 
-    `roots` and `source` are the `roots` and the `name` of [`check_paths`]. Without roots, paths are not checked.
+    `roots` and `source` are the `roots` and the `name` of [`check_paths`], and `bytes_per_clip` is what a clip takes
+    in a file that is whole.
     """
 
     roots: list[str] | None = None
     source: str = ""
+    bytes_per_clip: float = math.inf
 
     def _generate_tables(self, files: list[str], **others: list[Any]):
         for index, file in enumerate(files):
             arguments = {name: values[index : index + 1] for name, values in others.items()}
-            tables = super()._generate_tables([file], **arguments)
-            while (item := _next_table(tables, file)) is not None:
-                if self.roots is not None:
-                    check_paths(item[1], self.roots, self.source)
+            tables, num_read = super()._generate_tables([file], **arguments), 0
+            while (item := self._next_table(tables, file, num_read)) is not None:
+                check_paths(item[1], self.roots, self.source)
+                num_read += len(item[1])
                 yield item
 
+    def _next_table(self, tables: Any, file: str, num_read: int) -> tuple[Any, pa.Table] | None:
+        try:
+            return next(tables, None)
+        except pa.ArrowInvalid as error:
+            message = f"{file} is not a whole Parquet file: {error}"
+            raise CorruptShardError(message, file, self._count_unread(file, num_read)) from error
+        except OSError as error:
+            if "://" in file:  # perhaps the network is at fault
+                raise
+            message = f"{file} cannot be read: {error}"
+            raise CorruptShardError(message, file, self._count_unread(file, num_read)) from error
 
-def _next_table(tables: Any, file: str) -> tuple[Any, pa.Table] | None:
+    def _count_unread(self, file: str, num_read: int) -> int:
+        """How many clips a corrupt file has left, estimated by its size if the footer is corrupt as well."""
+        footer = _read_footer(file, self.token)
+        if footer.metadata is None:
+            return round(footer.file_size / self.bytes_per_clip)
+        return footer.metadata.num_rows - num_read
+
+
+class Footer(NamedTuple):
+    """The metadata in the footer of a Parquet file, or why it cannot be read, and the size of the file in bytes."""
+
+    metadata: pq.FileMetaData | None
+    file_size: int
+    error: str = ""
+
+
+def _read_footer(file: str, token: str | bool | None = None) -> Footer:
+    size = 0
     try:
-        return next(tables, None)
-    except pa.ArrowInvalid as error:
-        raise CorruptShardError(f"{file} is not a whole Parquet file: {error}", file) from error
-    except OSError as error:
-        if "://" in file:  # perhaps the network is at fault
+        with xopen(file, "rb", download_config=datasets.DownloadConfig(token=token)) as opened:
+            size = opened.seek(0, os.SEEK_END)
+            return Footer(pq.read_metadata(opened), size)
+    except (pa.ArrowInvalid, OSError) as error:
+        if "://" in file and not isinstance(error, pa.ArrowInvalid):  # perhaps the network is at fault
             raise
-        raise CorruptShardError(f"{file} cannot be read: {error}", file) from error
+        return Footer(None, size, str(error))
 
 
-def stream_parquet(builder: Parquet, roots: list[str] | None, source: str) -> datasets.IterableDatasetDict:
+def build_parquet(builder: Parquet, roots: list[str] | None, source: str) -> CheckedParquet:
     """
-    Streams the Parquet files that a builder has found.
+    Builds the data set of the Parquet files that a builder has found. The columns are those of the first file that is
+    not corrupt.
 
     Args:
         builder (`Parquet`):
@@ -105,30 +141,72 @@ def stream_parquet(builder: Parquet, roots: list[str] | None, source: str) -> da
     Raises:
         `ValueError`: if none of the files can be read.
     """
-    files = [file for split in builder.config.data_files.values() for file in split]
+    data_files = builder.config.data_files
+    footers = _read_footers([file for files in data_files.values() for file in files], builder.token)
+    whole = [footer for footer in footers.values() if footer.metadata is not None]
+    if not whole:
+        file, footer = next(iter(footers.items()))
+        raise ValueError(f"None of the {len(footers)} Parquet files can be read. The first is {file}: {footer.error}")
+    schema = whole[0].metadata.schema.to_arrow_schema()
     checked = CheckedParquet(
         dataset_name=builder.dataset_name,
         hash=builder.hash,
         base_path=builder.base_path,
-        features=builder.info.features or _read_features(files),
+        features=builder.info.features or datasets.Features.from_arrow_schema(schema),
         token=builder.token,
         repo_id=builder.repo_id,
-        data_files=builder.config.data_files,
+        data_files=data_files,
     )
     checked.roots, checked.source = roots, source
-    return checked.as_streaming_dataset()
+    num_rows = sum(footer.metadata.num_rows for footer in whole)
+    checked.bytes_per_clip = sum(footer.file_size for footer in whole) / max(num_rows, 1)
+    checked.info.splits = builder.info.splits or _count_rows(data_files, footers)
+    return checked
 
 
-def _read_features(files: list[str]) -> datasets.Features | None:
-    """The columns of the first file that is not corrupt, or `None` for remote files, which `datasets` can read."""
-    error = None
+def _read_footers(files: list[str], token: str | bool | None) -> dict[str, Footer]:
+    """Reads the footers of local files, or of remote ones as far as the first that is not corrupt."""
+    if not any("://" in file for file in files):
+        with ThreadPoolExecutor() as threads:
+            return dict(zip(files, threads.map(_read_footer, files)))
+    footers = {}
     for file in files:
-        if "://" in file:
+        footers[file] = _read_footer(file, token)
+        if footers[file].metadata is not None:
+            break
+    return footers
+
+
+def _count_rows(data_files: dict[str, list[str]], footers: dict[str, Footer]) -> datasets.SplitDict | None:
+    """Counts the rows of each split, if all footers have been read."""
+    splits = datasets.SplitDict()
+    for split, files in data_files.items():
+        if not footers.keys() >= set(files):
             return None
-        try:
-            return datasets.Features.from_arrow_schema(pq.read_schema(file))
-        except (pa.ArrowInvalid, OSError) as reason:
-            error = error or reason
-    raise ValueError(
-        f"None of the {len(files)} Parquet files can be read. The first is {files[0]}: {error}"
-    ) from error
+        num_rows = sum(footers[file].metadata.num_rows for file in files if footers[file].metadata is not None)
+        splits[str(split)] = datasets.SplitInfo(str(split), num_examples=num_rows)
+    return splits
+
+
+def load_parquet(builder: Parquet, roots: list[str] | None, source: str) -> datasets.DatasetDict:
+    """
+    Loads the Parquet files that a builder has found, by way of a local copy. The arguments are those of
+    [`build_parquet`].
+
+    Raises:
+        `ValueError`: if a file cannot be read.
+        [`ForeignFileError`]: if a row names an audio file that is not allowed.
+    """
+    checked = build_parquet(builder, None, source)
+    try:
+        checked.download_and_prepare()
+    except datasets.exceptions.DatasetGenerationError as error:
+        if not isinstance(error.__cause__, CorruptShardError):
+            raise
+        raise ValueError(
+            f"{error.__cause__} Remove the file or replace it. Pre-training and preparation skip it with --streaming."
+        ) from error
+    splits = checked.as_dataset()
+    for dataset in splits.values():
+        check_paths(dataset.data.table, roots, source)
+    return splits

@@ -1,6 +1,7 @@
 """Shuffling: an endless stream of segment pairs over any data set that has an audio column."""
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -145,8 +146,8 @@ class SegmentPairs(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[SegmentPair]:
         worker, num_workers = self._worker()
         reader = self._clip_reader(worker, num_workers)
-        state = self.state.get(worker, ReaderState(worker))
-        num_given = state.num_given
+        state = self.reader_state()
+        num_given, total = state.num_given, state.total
         buffers = self._buffers(reader, self._pair_drawer(worker), state.buffer_start)
         buffer = next(buffers)
         buffer.read()
@@ -154,10 +155,16 @@ class SegmentPairs(torch.utils.data.IterableDataset):
             # A pair is read into the following buffer for each pair given, so that no batch waits for a whole buffer.
             for number, pair in enumerate(buffer.shuffled(self.seed, reader.reader), 1):
                 if number > num_given:
-                    yield replace(pair, state=ReaderState(worker, buffer.start, number))
+                    total += 1
+                    yield replace(pair, state=ReaderState(worker, buffer.start, number, total))
                 following.read(1)
             following.read()
             buffer, num_given = following, 0
+
+    def reader_state(self) -> ReaderState:
+        """Where the reader that this worker is starts."""
+        worker, _ = self._worker()
+        return self.state.get(worker, ReaderState(worker))
 
     def _worker(self) -> tuple[int, int]:
         """This worker's number and how many there are. A `DataLoader` asks the one that it calls 0 first."""
@@ -226,6 +233,56 @@ class SegmentPairs(torch.utils.data.IterableDataset):
             )
 
 
+class MixedSegmentPairs(torch.utils.data.IterableDataset):
+    """
+    An endless stream of [`SegmentPair`] that takes its pairs from several streams in turn.
+
+    The next pair is always of the stream that is furthest behind its share, so every batch is mixed in the same
+    proportions. A small data set is repeated as often as its share asks for. The `state` of a pair is a
+    tuple of the [`ReaderState`] of each stream: to resume, give each stream its own.
+
+    Args:
+        streams (`list[SegmentPairs]`):
+            The streams, one for each data set.
+        weights (`list[float]`, *optional*):
+            The weight of each stream, relative to the sum of all. By default all have the same.
+
+    Raises:
+        `ValueError`: if there is not one positive, finite weight for each stream.
+    """
+
+    def __init__(self, streams: list[SegmentPairs], weights: list[float] | None = None):
+        self.streams = streams
+        self.shares = shares_of(weights, len(streams))
+
+    def __iter__(self) -> Iterator[SegmentPair]:
+        pairs = [iter(stream) for stream in self.streams]
+        states = [stream.reader_state() for stream in self.streams]
+        while True:
+            total = sum(state.total for state in states) + 1
+            behind = [share * total - state.total for share, state in zip(self.shares, states)]
+            turn = behind.index(max(behind))
+            pair = next(pairs[turn])
+            states[turn] = pair.state
+            yield replace(pair, state=tuple(states))
+
+
+def shares_of(weights: list[float] | None, count: int) -> list[float]:
+    """
+    Turns weights, relative to one another, into `count` shares that sum to 1. Without weights, all shares are equal.
+
+    Raises:
+        `ValueError`: if there is not one positive, finite weight for each data set.
+    """
+    weights = [1.0] * count if weights is None else weights
+    if len(weights) != count or not all(0 < weight < math.inf for weight in weights):
+        raise ValueError(
+            f"The mixing weights (--mixing_weights) must be {count} positive numbers, one for each data set, "
+            f"got {weights}."
+        )
+    return [weight / sum(weights) for weight in weights]
+
+
 def collate_segment_pairs(pairs: list[SegmentPair]) -> dict[str, Any]:
     """
     Makes a batch of segment pairs, for `COLAFeatureExtractor.log_mel`.
@@ -241,7 +298,8 @@ def collate_segment_pairs(pairs: list[SegmentPair]) -> dict[str, Any]:
           in the same order, padded with zeros at the end.
         - `lengths` (`torch.LongTensor` of shape `(2 * batch_size,)`): the length of each segment before padding.
         - `gaps` (`torch.FloatTensor` of shape `(batch_size,)`): the gap of each pair.
-        - `state` (`ReaderState`): where the reader stands after the last pair.
+        - `state` (`ReaderState`, or a tuple of them from [`MixedSegmentPairs`]): where the reader stands after the
+          last pair.
         - `notes` (`list[ClipNote]`): the notes of all the pairs.
     """
     segments = [torch.from_numpy(pair.anchor) for pair in pairs] + [torch.from_numpy(pair.positive) for pair in pairs]

@@ -1,6 +1,7 @@
 """Streams of tar files as WebDataset writes them."""
 
 import lzma
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -30,14 +31,19 @@ def load_tars(paths: list[str]) -> IterableDatasetDict:
 
 def _read_tars(paths: list[str]) -> Iterator[dict[str, Any]]:
     for path in paths:
+        num_read = num_bytes = 0
         try:
-            with tarfile.open(path, "r|*", tarinfo=_StrictTarInfo) as tar:
+            with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictTarInfo) as tar:
                 for member in tar:
                     if member.isfile() and Path(member.name).suffix.lower() in AUDIO_SUFFIXES:
                         data = tar.extractfile(member).read()
+                        num_read, num_bytes = num_read + 1, file.tell()
                         yield {"audio": {"bytes": data, "path": storable_name(member.name)}}
         except CORRUPTION as error:
-            raise CorruptShardError(f"{path} is not a whole tar file: {error}", path) from error
+            # The clips that are left take about as much room as those that were read.
+            rest = os.path.getsize(path) - num_bytes if os.path.exists(path) else 0
+            num_left = round(num_read * rest / num_bytes) if num_read else 1
+            raise CorruptShardError(f"{path} is not a whole tar file: {error}", path, num_left) from error
 
 
 class _StrictTarInfo(tarfile.TarInfo):

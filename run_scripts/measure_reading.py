@@ -22,7 +22,8 @@ from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor, SegmentPairs, collate_segment_pairs, load_audio_dataset
 from run_scripts.common.command_line import run_job
-from run_scripts.preparation.arguments import SUFFIXES, PreparationArguments, SourceArguments
+from run_scripts.common.source_arguments import SourceArguments
+from run_scripts.preparation.arguments import SUFFIXES, PreparationArguments
 from run_scripts.preparation.prepare import prepare
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
-from run_scripts.preparation.arguments import PreparationArguments, SourceArguments
+from run_scripts.common.source_arguments import SourceArguments
+from run_scripts.preparation.arguments import PreparationArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     from run_scripts.preparation.prepare import prepare
 
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts.preparation").setLevel(logging.INFO)
+    logging.getLogger("run_scripts").setLevel(logging.INFO)
     return prepare(source, args)
 
 

@@ -80,7 +80,7 @@ def pretrain(train_clips: Dataset, args: QuickstartArguments, data: str, output_
             save_total_limit=1,
             resume_from_checkpoint="latest",
         ),
-        DataArguments(dataset_name=data),
+        DataArguments(dataset_name=[data]),
         ModelSettings(encoder="compact", similarity="cosine", temperature=0.1),
         dataset=DatasetDict({"train": train_clips}),
     )

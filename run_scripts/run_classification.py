@@ -14,7 +14,7 @@ used; without it the first one is an error.
 
 The defaults are the paper's protocol (arXiv 2010.10915, section 3, "downstream"): training on random segments of
 0.96 s, testing on the mean of the logits of a clip's windows, Adam with a learning rate of 1e-3, batches of 64, and
-100 epochs. All other arguments are the Trainer's.
+100 epochs. All other arguments of the Trainer are taken as well.
 
 The split `validation` decides which epoch's weights are kept. Without that split, a tenth of the training clips is
 held out to decide it; if those are too few, the last epoch's weights are kept. The final metrics are those on the
@@ -30,22 +30,34 @@ warning says why.
 
 import json
 import logging
+import re
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_job
-from run_scripts.common.cpu import tune_cpu
-from run_scripts.common.output_lock import locked
-from run_scripts.common.quiet import quiet_libraries
-from run_scripts.evaluation.classification import train_classifier
-from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
+from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments, ProtocolArguments
+
+
+TRAINER_PAGE = "https://huggingface.co/docs/transformers/main_classes/trainer"
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Runs the job with command-line arguments and returns what [`train_classifier`] returns."""
+    parser = HfArgumentParser((ModelArguments, DataArguments, ProtocolArguments), allow_abbrev=False)
+    parser.add_argument_group(f"all other arguments of the Trainer ({TRAINER_PAGE})", list_trainer_arguments())
+    parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.common.cpu import tune_cpu
+    from run_scripts.common.output_lock import locked
+    from run_scripts.common.quiet import quiet_libraries
+    from run_scripts.evaluation.classification import train_classifier
+    from run_scripts.evaluation.trainer_arguments import ClassificationArguments
+
     parser = HfArgumentParser((ModelArguments, DataArguments, ClassificationArguments))
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     logging.basicConfig(format="%(message)s")
@@ -56,6 +68,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if args.process_index == 0:
         print(json.dumps(results, indent=2))
     return results
+
+
+def list_trainer_arguments() -> str:
+    """Lists the Trainer's arguments that are not ours, as its source file has them: to import it takes seconds."""
+    source = Path(transformers.__file__).with_name("training_args.py").read_text(encoding="utf-8")
+    ours = {field.name for field in fields(ProtocolArguments)}
+    names = re.findall(r"^    (\w+): .*\bfield\(", source, flags=re.MULTILINE)
+    return ", ".join(f"--{name}" for name in names if name not in ours)
 
 
 if __name__ == "__main__":

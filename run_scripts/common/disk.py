@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What libraries that are not written in Python say in place of an error number.
@@ -24,12 +26,15 @@ def is_disk_full(error: BaseException | None) -> bool:
     return any(message in str(error) for message in FULL_MESSAGES) or is_disk_full(error.__cause__)
 
 
+SAME_COMMAND = "Make room and run the same command again, or name another folder."
+
+
 class DiskFullError(OSError):
     """Raised when a disk is full, by a message that names the file and the room that is missing."""
 
 
 @contextmanager
-def report_full_disk(path: str | Path, num_bytes: int) -> Iterator[None]:
+def report_full_disk(path: str | Path, num_bytes: int, advice: str = SAME_COMMAND) -> Iterator[None]:
     """
     Reports a full disk by one message that names the file and the room that is missing.
 
@@ -38,6 +43,8 @@ def report_full_disk(path: str | Path, num_bytes: int) -> Iterator[None]:
             The file or folder that the block writes, unless the error names another one.
         num_bytes (`int`):
             About how many bytes the block writes.
+        advice (`str`, *optional*, defaults to `SAME_COMMAND`):
+            What the message tells the user to do.
 
     Raises:
         [`DiskFullError`]: If the disk becomes full in the block.
@@ -54,10 +61,7 @@ def report_full_disk(path: str | Path, num_bytes: int) -> Iterator[None]:
         room = f"{format_size(free)} are free"
         if num_bytes > free:
             room += f" and about {format_size(num_bytes - free)} are missing"
-        raise DiskFullError(
-            f"The disk is full: {path} could not be written, {room}. Make room and run the same command again, or "
-            "name another folder."
-        ) from error
+        raise DiskFullError(f"The disk is full: {path} could not be written, {room}. {advice}") from error
 
 
 def format_size(num_bytes: int) -> str:
@@ -65,16 +69,31 @@ def format_size(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes} bytes"
 
 
-def write_text(path: Path, text: str) -> None:
+def checkpoint_size(model: torch.nn.Module) -> int:
+    """About how many bytes a checkpoint takes: the weights of a model, and Adam's two moments of each."""
+    return 3 * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def write_text(path: Path, text: str, append: bool = False, advice: str = SAME_COMMAND) -> None:
     """
     Writes a text file in UTF-8; file names in it that are not UTF-8 are written as they are.
+
+    Args:
+        path (`Path`):
+            The file.
+        text (`str`):
+            What to write.
+        append (`bool`, *optional*, defaults to `False`):
+            Whether to add the text at the end of the file.
+        advice (`str`, *optional*, defaults to `SAME_COMMAND`):
+            What the message tells the user to do if the disk is full.
 
     Raises:
         `OSError`: If it cannot be written. If the disk is full, the message says how much room is missing.
     """
     data = text.encode("utf-8", errors="surrogateescape")
-    with report_full_disk(path, len(data)):
-        path.write_bytes(data)
+    with report_full_disk(path, len(data), advice), open(path, "ab" if append else "wb") as file:
+        file.write(data)
 
 
 def share_weights(folder: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Keeping what libraries print out of a job's own output."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,3 +31,19 @@ def quiet_libraries(warnings: bool = False) -> Iterator[None]:
         if bars[1]:
             transformers.logging.enable_progress_bar()
         transformers.logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def each_message_once(logger: logging.Logger) -> Iterator[None]:
+    """Keeps a logger from saying the same thing twice in the block."""
+    said = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return message not in said and not said.add(message)
+
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm.auto import tqdm
 
 from feature_extraction import BadClipError, ClipNote, find_audio_column, load_audio, undecoded
-from run_scripts.common.disk import write_text
+from run_scripts.common.skip_list import write_notes
 from run_scripts.evaluation.embedding_cache import hash_clips
 
 
@@ -122,18 +122,10 @@ def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:
     Raises:
         `OSError`: If it cannot be written.
     """
-    lines = {f"{note.kind}\t{note.name}\t{' '.join(note.reason.split())}\n": None for note in notes}
-    if lines:
-        write_text(output_dir / SKIPPED, "".join(lines))
+    if notes:
+        write_notes(output_dir / SKIPPED, notes)
     else:
         (output_dir / SKIPPED).unlink(missing_ok=True)
-
-
-def read_skipped(output_dir: Path) -> list[ClipNote]:
-    """Reads the list that an earlier run wrote with [`write_skipped`], if there is one."""
-    path = output_dir / SKIPPED
-    lines = path.read_text("utf-8", errors="surrogateescape").splitlines() if path.is_file() else []
-    return [ClipNote(*line.split("\t", 2)) for line in lines]
 
 
 @contextmanager

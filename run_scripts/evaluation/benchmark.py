@@ -16,17 +16,19 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from feature_extraction import BadClipError, describe_splits
 from run_scripts.common.disk import is_disk_full
-from run_scripts.common.quiet import quiet_libraries
+from run_scripts.common.quiet import each_message_once, quiet_libraries
+from run_scripts.common.skip_list import read_notes
+from run_scripts.evaluation import classification
 from run_scripts.evaluation.bad_clips import (
+    SKIPPED,
     count_kinds,
     drop_bad_clips,
-    read_skipped,
     suggest_skipping,
     write_skipped,
 )
 from run_scripts.evaluation.benchmark_arguments import TRAINED_MODES, BenchmarkArguments
 from run_scripts.evaluation.classification import train_classifier
-from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
+from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments
 from run_scripts.evaluation.embedders import embed_clips
 from run_scripts.evaluation.methods import Method, list_methods
 from run_scripts.evaluation.probes import knn_evaluation, linear_evaluation, split_folds
@@ -42,6 +44,7 @@ from run_scripts.evaluation.results import (
     write_results,
 )
 from run_scripts.evaluation.task_folders import find_tasks, is_as_published, load_task
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 logger = logging.getLogger(__name__)
@@ -184,7 +187,7 @@ def skip_bad_clips(task: LoadedTask, output_dir: Path) -> None:
     task.cells.splits = task.splits
     if notes:
         logger.warning(f"{task.folder.name}: skipped {len(notes)} clips ({count_kinds(notes)}).")
-        write_skipped(output_dir, read_skipped(output_dir) + notes)
+        write_skipped(output_dir, read_notes(output_dir / SKIPPED) + notes)
 
 
 def evaluate_methods(task: LoadedTask, args: BenchmarkArguments, failures: dict[str, Exception]) -> None:
@@ -248,7 +251,8 @@ def evaluate(args: BenchmarkArguments) -> Tables:
     failures: dict[str, Exception] = {}
     earlier = read_cells(args.compare) if args.compare else []
     output_dir = Path(args.output_dir)
-    with logging_redirect_tqdm(), quiet_libraries(warnings=True):
+    # The classifiers of a task, one for each method, are all trained on the same clips.
+    with logging_redirect_tqdm(), quiet_libraries(warnings=True), each_message_once(classification.logger):
         methods = list_methods(args.checkpoints, args.modes, args.seeds)
         tasks = load_tasks(methods, args, failures)
         output_dir.mkdir(parents=True, exist_ok=True)

@@ -12,18 +12,17 @@ from transformers import EarlyStoppingCallback, PrinterCallback, default_data_co
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, PredictionOutput
 
-from feature_extraction import COLADataCollator, COLAFeatureExtractor
+from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification
-from run_scripts.common.disk import report_full_disk, write_text
+from run_scripts.common.disk import checkpoint_size, report_full_disk, write_text
 from run_scripts.evaluation.bad_clips import suggest_skipping
 from run_scripts.evaluation.classification_arguments import (
     CHECKPOINT_MODES,
     FROZEN_MODES,
-    ClassificationArguments,
     DataArguments,
     ModelArguments,
 )
-from run_scripts.evaluation.classification_data import decode_splits, embed_splits, load_clips
+from run_scripts.evaluation.classification_data import embed_splits, load_clips, prepare_splits
 from run_scripts.evaluation.classification_report import METRICS, PLOTS, describe_recipe, plot_metrics
 from run_scripts.evaluation.classification_trainer import (
     ClassificationTrainer,
@@ -32,6 +31,7 @@ from run_scripts.evaluation.classification_trainer import (
 )
 from run_scripts.evaluation.embedding_cache import CachedEncoder
 from run_scripts.evaluation.labels import LabelledClips
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,6 @@ MIN_CLIPS_TO_CHOOSE = 100
 
 # How many names of classes are logged.
 CLASSES_SHOWN = 10
-
-# A checkpoint has the weights and Adam's two moments of each.
-CHECKPOINT_COPIES = 3
 
 
 def build_model(
@@ -109,7 +106,7 @@ def find_checkpoint(resume_from_checkpoint: str | None, output_dir: str) -> str 
     return resume_from_checkpoint
 
 
-def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips) -> None:
+def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips, name: str) -> None:
     """Sets the arguments by which the Trainer chooses an epoch, or turns the choice off if too few clips decide it."""
     if clips.multi_label and args.metric_for_best_model == "accuracy":
         args.metric_for_best_model = "map"
@@ -121,8 +118,8 @@ def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips) -> No
         )
     if args.load_best_model_at_end and too_few:
         logger.warning(
-            f"There is no split 'validation', and the {len(clips.validation)} clips held out of 'train' are too few "
-            "to choose the best epoch by: the weights of the last epoch are kept."
+            f"{name}: there is no split 'validation', and the {len(clips.validation)} clips held out of 'train' are "
+            "too few to choose the best epoch by: the weights of the last epoch are kept."
         )
         args.load_best_model_at_end, args.metric_for_best_model = False, None
 
@@ -161,11 +158,10 @@ def train_classifier(
     if verbose:
         logger.info(describe_clips(data_args.name, clips))
     model, extractor = build_model(model_args, clips.classes, clips.multi_label)
-    decide_best_epoch(args, clips)
+    decide_best_epoch(args, clips, data_args.name)
 
     started = time.perf_counter()
-    num_bytes = CHECKPOINT_COPIES * sum(p.numel() * p.element_size() for p in model.parameters())
-    with suggest_skipping(), report_full_disk(args.output_dir, num_bytes):
+    with suggest_skipping(), report_full_disk(args.output_dir, checkpoint_size(model)):
         trainer, test = build_trainer(model, extractor, clips, args, model_args.embedding_cache)
         if not verbose:
             trainer.remove_callback(PrinterCallback)
@@ -206,9 +202,10 @@ def build_trainer(
         collator = evaluation_collator = default_data_collator
         args.hub_strategy = HubStrategy.END  # Checkpoints have no encoder, so only the final model is pushed.
     else:
-        train, validation, test = decode_splits(extractor, clips, model.config.window_size)
+        train, validation, test = prepare_splits(extractor, clips, model.config.window_size)
         collator = COLADataCollator(extractor)
-        evaluation_collator = WholeClipCollator(collator)
+        decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column)
+        evaluation_collator = WholeClipCollator(decoder, collator)
     weights = None
     if args.class_weights == "balanced":
         weights = balanced_weights(list(clips.train[clips.label_column]), len(clips.classes))

@@ -1,14 +1,14 @@
-"""The arguments of training a classifier: the model, the data, and the Trainer."""
+"""
+The arguments of training a classifier: the model, the data, and how it is trained.
+
+Importing this file loads no heavy library, so that `--help` is quick.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from datasets import DatasetDict
 from huggingface_hub.constants import HF_HOME
-from transformers import TrainingArguments
 
-from feature_extraction import load_audio_dataset
 from run_scripts.paper_tasks import TASKS
 
 
@@ -99,17 +99,15 @@ class DataArguments:
         path = Path(self.dataset_name).expanduser()
         return path.resolve().name if path.exists() else path.name
 
-    def load(self) -> DatasetDict:
-        """Loads the splits of the task or the data set."""
-        if self.task is not None:
-            return TASKS[self.task].load(self.data_dir)
-        return load_audio_dataset(self.dataset_name, self.dataset_config_name)
-
 
 @dataclass
-class ClassificationArguments(TrainingArguments):
-    """The Trainer's arguments, with the paper's protocol as defaults (arXiv 2010.10915, section 3, "downstream")."""
+class ProtocolArguments:
+    """
+    Those of the Trainer's arguments that have other defaults here, which are the paper's protocol (arXiv 2010.10915,
+    section 3, "downstream"), and those that the Trainer does not have.
+    """
 
+    output_dir: str = field(metadata={"help": "The folder for the model, its checkpoints, the results and the plots."})
     learning_rate: float = field(default=1e-3, metadata={"help": "The initial learning rate of Adam."})
     lr_scheduler_type: str = field(default="constant", metadata={"help": "The schedule of the learning rate."})
     num_train_epochs: float = field(default=100, metadata={"help": "The number of training epochs."})
@@ -148,10 +146,6 @@ class ClassificationArguments(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay off: clips are decoded from columns that the model does not take."}
     )
-    dataloader_pin_memory: bool = field(
-        default_factory=torch.cuda.is_available,
-        metadata={"help": "Whether to pin memory, which makes copies to a GPU faster."},
-    )
     report_to: str = field(default="none", metadata={"help": "The experiment trackers to report to."})
     class_weights: str = field(
         default="none",
@@ -169,7 +163,6 @@ class ClassificationArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.class_weights not in CLASS_WEIGHTS:
             raise ValueError(f"--class_weights must be one of {', '.join(CLASS_WEIGHTS)}, got {self.class_weights!r}.")
         if self.early_stopping_patience is not None:

@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
-from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
+from feature_extraction import ClipDecoder, COLAFeatureExtractor, load_audio_dataset, undecoded
 from modeling_cola import COLAModel
 from run_scripts.evaluation.bad_clips import SKIPPED, count_kinds, drop_bad_clips, write_skipped
-from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments
+from run_scripts.evaluation.classification_arguments import DataArguments
 from run_scripts.evaluation.embedding_cache import embed_cached
 from run_scripts.evaluation.labels import LabelledClips, prepare_clips
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
+from run_scripts.paper_tasks import TASKS
 
 
 logger = logging.getLogger(__name__)
@@ -19,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 def load_clips(data_args: DataArguments, args: ClassificationArguments) -> LabelledClips:
     """Loads the clips, leaves out and lists those that cannot be used if asked to, and splits them."""
-    splits = data_args.load()
+    if data_args.task is not None:
+        splits = TASKS[data_args.task].load(data_args.data_dir)
+    else:
+        splits = load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name)
     if data_args.skip_bad_clips:
         splits, notes = drop_bad_clips(
             splits, data_args.audio_column, args.dataloader_num_workers, name=data_args.name
@@ -60,15 +65,16 @@ def embed_splits(
     return tuple(splits)
 
 
-def decode_splits(extractor: COLAFeatureExtractor, clips: LabelledClips, window_size: int) -> tuple[Dataset, ...]:
+def prepare_splits(
+    extractor: COLAFeatureExtractor, clips: LabelledClips, window_size: int
+) -> tuple[Dataset, Dataset, Dataset]:
     """
-    Prepares the training, validation and test clips to be decoded when they are accessed.
-
-    Training clips are random segments of `window_size` frames, validation and test clips are whole.
+    Prepares the training, validation and test clips to be decoded as they are needed: training clips when they are
+    accessed, as random segments of `window_size` frames, and the others by a [`WholeClipCollator`].
     """
-    splits = []
-    for split, num_frames in ((clips.train, window_size), (clips.validation, None), (clips.test, None)):
-        rows = undecoded(split.select_columns([clips.audio_column, clips.label_column]), clips.audio_column)
-        decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column, num_frames)
-        splits.append(rows.with_transform(decoder))
-    return tuple(splits)
+    columns = clips.audio_column, clips.label_column
+    train, validation, test = (
+        undecoded(split.select_columns(list(columns)), clips.audio_column)
+        for split in (clips.train, clips.validation, clips.test)
+    )
+    return train.with_transform(ClipDecoder(extractor, *columns, num_frames=window_size)), validation, test

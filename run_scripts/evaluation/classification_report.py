@@ -9,8 +9,9 @@ from sklearn.metrics import confusion_matrix
 
 from modeling_cola import COLAConfig
 from run_scripts.common.plots import plot_class_bars, plot_confusion_matrix
-from run_scripts.evaluation.classification_arguments import MODES, ClassificationArguments, ModelArguments
+from run_scripts.evaluation.classification_arguments import MODES, ModelArguments
 from run_scripts.evaluation.metrics import average_precisions, class_f1
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 # The name of each metric for readers, and on the Hub.

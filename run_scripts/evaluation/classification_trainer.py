@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from transformers import EvalPrediction, Trainer
 
-from feature_extraction import COLADataCollator
+from feature_extraction import ClipDecoder, COLADataCollator, open_audio
 from modeling_cola import COLAModel
 from run_scripts.common.disk import share_weights, write_text
 from run_scripts.evaluation.batches import batch_by_samples
@@ -22,22 +22,33 @@ Batch = dict[str, Any]
 
 class WholeClipCollator:
     """
-    Makes a batch of whole clips. A batch that padding would make too large is divided into `parts`, each a batch.
+    Makes a batch of rows whose audio is encoded, each of them a whole clip. A batch that would be too large in memory
+    is not decoded: it has the `labels` and, as `parts`, the rows of several smaller batches, which [`decode`] makes.
 
     Args:
+        decoder ([`ClipDecoder`]):
+            Decodes rows.
         collator ([`COLADataCollator`]):
             Computes the features of a batch and pads them.
     """
 
-    def __init__(self, collator: COLADataCollator):
-        self.collator = collator
+    def __init__(self, decoder: ClipDecoder, collator: COLADataCollator):
+        self.decoder, self.collator = decoder, collator
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
-        batches = batch_by_samples(rows, lambda row: len(row["waveform"]), max_items=len(rows))
-        parts = [self.collator(part) for part in batches]
+        parts = list(batch_by_samples(rows, self._count_samples, max_items=len(rows)))
         if len(parts) == 1:
-            return parts[0]
-        return {"labels": torch.cat([part["labels"] for part in parts]), "parts": parts}
+            return self.decode(rows)
+        return {"labels": torch.tensor([row[self.decoder.label_column] for row in rows]), "parts": parts}
+
+    def decode(self, rows: list[dict[str, Any]]) -> Batch:
+        """Decodes rows to a batch of features, `input_values` and `attention_mask`, and `labels`."""
+        decoded = self.decoder({name: [row[name] for row in rows] for name in rows[0]})
+        return self.collator([dict(zip(decoded, values)) for values in zip(*decoded.values())])
+
+    def _count_samples(self, row: dict[str, Any]) -> int:
+        with open_audio(row[self.decoder.audio_column], self.decoder.sampling_rate) as audio:
+            return audio.num_samples
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -50,8 +61,8 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 class ClassificationTrainer(Trainer):
     """
-    The Trainer, except that it evaluates batches in parts that fit into memory, that classes can have weights, and
-    that `push_to_hub` writes the model card of this project.
+    The Trainer, except that it decodes and evaluates batches in parts that fit into memory, that classes can have
+    weights, and that `push_to_hub` writes the model card of this project.
 
     Args:
         evaluation_collator (`Callable`):
@@ -115,9 +126,8 @@ class ClassificationTrainer(Trainer):
     ) -> tuple[torch.Tensor | None, ...]:
         if "parts" not in inputs:
             return super().prediction_step(model, inputs, *args, **kwargs)
-        parts = inputs["parts"]
-        sizes = [len(part["labels"]) for part in parts]
-        step = super().prediction_step
+        step, sizes = super().prediction_step, [len(rows) for rows in inputs["parts"]]
+        parts = map(self.evaluation_collator.decode, inputs["parts"])
         losses, logits, labels = zip(*(step(model, part, *args, **kwargs) for part in parts))
         loss = sum(size * part_loss for size, part_loss in zip(sizes, losses)) / sum(sizes)
         if logits[0] is None:  # with `prediction_loss_only`

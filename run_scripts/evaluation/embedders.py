@@ -80,11 +80,6 @@ def iterate_waveforms(dataset: Dataset, sampling_rate: int, description: str) ->
         yield load_audio(row[column], sampling_rate)
 
 
-def read_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> list[np.ndarray]:
-    """Decodes all clips of a data set. The arguments are those of [`iterate_waveforms`]."""
-    return list(iterate_waveforms(dataset, sampling_rate, description))
-
-
 def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, batch_size: int = 32) -> np.ndarray:
     """
     Embeds waveforms in batches of similar length and returns their vectors `[N, D]` in the order of the waveforms.
@@ -108,7 +103,7 @@ def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, ba
 
 
 def embed_clips(
-    embedders: dict[str, Embedder], dataset: Dataset, name: str
+    embedders: dict[str, Embedder], dataset: Dataset, name: str, sampling_rate: int = 16000
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """
     Embeds all clips of a data set by several embedders, and decodes each clip only once.
@@ -120,12 +115,13 @@ def embed_clips(
             Clips with one column of audio.
         name (`str`):
             The name of the task, for progress bars.
+        sampling_rate (`int`, *optional*, defaults to 16000):
+            The sampling rate in Hz that the embedders take.
 
     Returns:
         `tuple[dict[str, np.ndarray], dict[str, float]]`: For each embedder its vectors `[N, D]`, and the seconds that
         it took, decoding not included.
     """
-    sampling_rate = COLAFeatureExtractor().sampling_rate
     vectors, seconds = {method: [] for method in embedders}, dict.fromkeys(embedders, 0.0)
     decoded = iterate_waveforms(dataset, sampling_rate, f"{name}: decoding")
     for waveforms in batch_by_samples(decoded, len, CLIPS_AT_ONCE, SAMPLES_AT_ONCE, padded=False):

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from transformers.utils import can_return_tuple
 
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
+from feature_extraction.audio_source import file_system_name
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 from run_scripts.common.disk import DiskFullError, format_size, is_disk_full
 from run_scripts.evaluation.batches import batch_by_samples
@@ -99,17 +100,18 @@ def hash_encoder(model: COLAModel, extractor: COLAFeatureExtractor) -> str:
 def hash_clips(dataset: Dataset, audio_column: str) -> str:
     """
     Computes a hash of clips and their order: the data set's fingerprint and, for clips that are files, the size and
-    the modification time of each.
+    the modification time of each, and whether it may be read.
     """
     stored = undecoded(dataset, audio_column).data.column(audio_column)
     is_file = pc.is_null(pc.struct_field(stored, "bytes"))
     paths = pc.if_else(is_file, pc.struct_field(stored, "path"), None).drop_null().to_pylist()
     digest = hashlib.sha256(dataset._fingerprint.encode())
     for path in paths:
-        file = path.rsplit("::", 1)[-1]  # For a file inside an archive this is the archive.
+        file = file_system_name(path.rsplit("::", 1)[-1])  # For a file inside an archive this is the archive.
         if os.path.exists(file):
             status = os.stat(file)
             path += f" {status.st_size} {status.st_mtime_ns}"
+            path += "" if os.access(file, os.R_OK) else " unreadable"
         digest.update(path.encode())
     return digest.hexdigest()
 

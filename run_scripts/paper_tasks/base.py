@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from datasets import Audio, ClassLabel, Dataset, DatasetDict
+
+
+if TYPE_CHECKING:  # `datasets` is loaded with the first task, so that --help, which lists the tasks, is quick
+    from datasets import DatasetDict
 
 
 logger = logging.getLogger(__name__)
@@ -76,7 +79,7 @@ class Task:
         """How the data set is split, and how that differs from prior work."""
         return inspect.getdoc(self.loader)
 
-    def load(self, data_dir: str | os.PathLike, **options: Any) -> DatasetDict:
+    def load(self, data_dir: str | os.PathLike, **options: Any) -> "DatasetDict":
         """
         Finds the clips of each split. No audio is decoded or copied until a row is read.
 
@@ -112,22 +115,28 @@ class Task:
                 f"{self.name}: {root} has {len(names)} classes of {self.num_classes}, so accuracies on it are not "
                 "comparable with the published ones."
             )
-        return DatasetDict({split: _to_dataset(part, names) for split, part in by_split.items()})
+        return _to_datasets(by_split, names)
 
 
-def _to_dataset(clips: list[Clip], names: list[str]) -> Dataset:
-    """Makes a data set of the clips of one split, with their audio left encoded."""
+def _to_datasets(clips_by_split: dict[str, list[Clip]], names: list[str]) -> "DatasetDict":
+    """Makes a data set of the clips of each split, with their audio left encoded."""
+    from datasets import Audio, ClassLabel, Dataset, DatasetDict
+
     numbers = {name: number for number, name in enumerate(names)}
-    sources = []
-    for clip in clips:
-        if clip.label not in numbers:
-            raise ValueError(f"{clip.audio} has the label {clip.label!r}, which is none of {', '.join(names)}.")
-        if isinstance(clip.audio, bytes):
-            sources.append({"bytes": clip.audio, "path": None})
-        else:
-            sources.append({"bytes": None, "path": clip.audio})
-    dataset = Dataset.from_dict({"audio": sources, "label": [numbers[clip.label] for clip in clips]})
-    return dataset.cast_column("audio", Audio(decode=False)).cast_column("label", ClassLabel(names=names))
+    splits = {}
+    for split, clips in clips_by_split.items():
+        sources = []
+        for clip in clips:
+            if clip.label not in numbers:
+                raise ValueError(f"{clip.audio} has the label {clip.label!r}, which is none of {', '.join(names)}.")
+            if isinstance(clip.audio, bytes):
+                sources.append({"bytes": clip.audio, "path": None})
+            else:
+                sources.append({"bytes": None, "path": clip.audio})
+        dataset = Dataset.from_dict({"audio": sources, "label": [numbers[clip.label] for clip in clips]})
+        dataset = dataset.cast_column("audio", Audio(decode=False))
+        splits[split] = dataset.cast_column("label", ClassLabel(names=names))
+    return DatasetDict(splits)
 
 
 def inner_folder(root: Path, name: str) -> Path:

@@ -6,7 +6,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from feature_extraction.audio import AUDIO_SUFFIXES
 from run_scripts.paper_tasks.base import Clip, Clips, Task, find_files, seeded_splits
 
 
@@ -62,6 +61,8 @@ def list_archives(root: Path, paths: list[str]) -> dict[str, list[str]]:
 
 def list_audio(path: Path) -> list[str] | None:
     """Returns the names of the audio files in a `.tgz` archive, or `None` if the archive is damaged."""
+    from feature_extraction.audio import AUDIO_SUFFIXES  # only here, since its package loads PyTorch
+
     try:
         with tarfile.open(path, "r:gz") as archive:
             names = [member.name for member in archive if member.isfile()]

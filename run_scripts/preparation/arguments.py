@@ -1,4 +1,4 @@
-"""The arguments of the preparation: which audio to read, and how to write it."""
+"""The arguments of the preparation that say how audio is written."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,35 +6,6 @@ from pathlib import Path
 
 SAMPLING_RATE = 16000
 SUFFIXES = {"flac": "flac", "pcm": "wav"}  # the file name suffix of each format, which is also soundfile's name for it
-
-
-@dataclass
-class SourceArguments:
-    dataset_name: str = field(
-        metadata={
-            "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub."
-        }
-    )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "The configuration of a data set on the Hub."}
-    )
-    dataset_split: str = field(default="train", metadata={"help": "The split to prepare."})
-    audio_column: str | None = field(
-        default=None, metadata={"help": "The audio column. Defaults to the only column of type Audio."}
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether to stream the data set, without a local copy. One worker then reads each of its shards."
-        },
-    )
-    allow_remote_audio: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether rows of Parquet that name an audio file, rather than hold it, may name any file and any "
-            "URL. By default they may name files below the data set's own folder."
-        },
-    )
 
 
 @dataclass

@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow as pa
 from datasets import Audio, Dataset, Features, IterableDataset
 
-from feature_extraction import describe_splits, find_audio_column, load_audio_dataset, undecoded
 from feature_extraction.audio_folder import SPLITS_BY_NAME
 from run_scripts.common.resume import check_settings, write_json
-from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments, SourceArguments
+from run_scripts.common.source import load_source
+from run_scripts.common.source_arguments import SourceArguments
+from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments
 
 
 logger = logging.getLogger(__name__)
@@ -167,24 +168,13 @@ def load_job(source: SourceArguments, args: PreparationArguments, num_workers: i
         `ValueError`: if the split or the column does not exist, if the source is empty, or if the settings differ from
             those of the run to resume.
     """
-    splits = load_audio_dataset(
-        source.dataset_name,
-        config_name=source.dataset_config_name,
-        streaming=source.streaming,
-        allow_remote_audio=source.allow_remote_audio,
-    )
-    logger.info(f"{source.dataset_name} has {describe_splits(splits)}.")
-    if source.dataset_split not in splits:
-        raise ValueError(f"There is no split {source.dataset_split!r}; there are {', '.join(splits)}.")
-    dataset = splits[source.dataset_split]
-    column = find_audio_column(dataset, source.audio_column)
+    dataset, column = load_source(source)
     if dataset.features is None:
         raise ValueError(f"The columns of {source.dataset_name} are unknown as a stream: run without --streaming.")
     settings = collect_settings(source, args, dataset, column)
     num_parts = save_or_check_settings(args.output_path, settings, count_parts(source, dataset, num_workers))
     # In Arrow's format no column is decoded, and all columns but the audio are written as they were read.
-    dataset = undecoded(dataset, column).with_format("arrow")
-    return Job(source, args, dataset, column, num_parts, settings)
+    return Job(source, args, dataset.with_format("arrow"), column, num_parts, settings)
 
 
 def collect_settings(

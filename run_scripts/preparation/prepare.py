@@ -1,6 +1,5 @@
 """The preparation from start to end."""
 
-import errno
 import json
 import logging
 import os
@@ -8,8 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from feature_extraction import ClipNote
+from run_scripts.common.disk import report_full_disk
 from run_scripts.common.output_lock import locked
-from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments, SourceArguments
+from run_scripts.common.skip_list import write_notes
+from run_scripts.common.source_arguments import SourceArguments
+from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments
 from run_scripts.preparation.job import Job, create_output_dir, load_job
 from run_scripts.preparation.workers import convert_all, format_counts
 
@@ -46,16 +49,9 @@ def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[
     job = load_job(source, args, num_workers)
     job.remove_temporary_files()
     try:
-        convert_rest(job, num_workers)
-        report = write_report(job)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise OSError(
-            errno.ENOSPC,
-            f"There is no space left for {job.output_dir}. Its finished shards are complete: free some space and run "
-            "the same command again to resume.",
-        ) from error
+        with report_full_disk(job.output_dir, int(args.shard_size * 1e6)):
+            convert_rest(job, num_workers)
+            report = write_report(job)
     finally:
         job.remove_temporary_files()
     if report["clips"] == 0:
@@ -82,8 +78,7 @@ def write_report(job: Job) -> dict[str, Any]:
     """Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned."""
     parts = job.load_parts()
     skipped = [entry for part in parts for entry in part.skipped]
-    lines = ["\t".join(" ".join(text.split()) for text in entry) for entry in skipped]
-    (job.output_dir / "skipped.tsv").write_text("".join(f"{line}\n" for line in lines))
+    write_notes(job.output_dir / "skipped.tsv", [ClipNote(*entry) for entry in skipped])
     shards = [job.output_dir / name for part in parts for name in part.shards]
     report = {
         "clips": sum(part.clips for part in parts),

@@ -2,22 +2,23 @@
 
 from dataclasses import dataclass, field
 
+from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.pretraining.recipes import RECIPES
 
 
 @dataclass
-class DataArguments:
+class DataArguments(SourceArguments):
     """The recordings to train and to validate on."""
 
-    dataset_name: str = field(
-        metadata={"help": "A folder of audio, a folder or glob of Parquet, or a data set on the Hub."}
+    dataset_name: list[str] = field(
+        metadata={
+            "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub. If "
+            "there are several, every batch has pairs of each."
+        }
     )
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
-    dataset_split: str = field(default="train", metadata={"help": "The split to train on."})
-    audio_column: str | None = field(default=None, metadata={"help": "Defaults to the only column of type Audio."})
-    streaming: bool = field(default=False, metadata={"help": "Read the data as a stream, without a local copy."})
-    allow_remote_audio: bool = field(
-        default=False, metadata={"help": "Open files outside the data set's own folder that rows of Parquet name."}
+    mixing_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "The relative number of pairs of each data set in a batch. Defaults to equal numbers."},
     )
     validation_clips: int = field(
         default=256,

@@ -18,10 +18,15 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 
-from feature_extraction import Position, ReaderState
+from feature_extraction import ClipNote, Position, ReaderState
+from run_scripts.common.disk import checkpoint_size, report_full_disk
+from run_scripts.pretraining.arguments import PretrainingArguments
 
 
 logger = logging.getLogger(__name__)
+
+# What to do when the disk is full.
+RESUME = "The earlier checkpoints are whole: make room and resume with --resume_from_checkpoint."
 
 MANIFEST = "manifest.json"
 BEST_WEIGHTS = "best_model.safetensors"
@@ -34,8 +39,8 @@ class Progress:
     step: int = 0
     next_worker: int = 0
     """The worker whose turn it is to give a batch."""
-    readers: dict[int, ReaderState] = field(default_factory=dict)
-    """The state of each worker's reader."""
+    readers: dict[int, tuple[ReaderState, ...]] = field(default_factory=dict)
+    """The state of each worker's readers, one for each data set."""
     history: list[dict[str, float]] = field(default_factory=list)
     """The entries of the log."""
     sums: tuple[float, float] = (0.0, 0.0)
@@ -44,6 +49,8 @@ class Progress:
     """Clips that this process has read, including those that it skipped."""
     notes: dict[str, int] = field(default_factory=dict)
     """How many of these clips were skipped or are short, by kind."""
+    largest_loss: int = 0
+    """The greatest number of clips that were skipped together, in a corrupt shard."""
     best_step: int | None = None
     """The step whose validation has had the best metric so far."""
     best_metric: float | None = None
@@ -55,13 +62,22 @@ class Progress:
         """How many clips were skipped. Short ones are used."""
         return sum(number for kind, number in self.notes.items() if kind != "short")
 
+    def add_clips(self, num_used: int, notes: list[ClipNote]) -> None:
+        """Counts the clips of a batch: those that it has, and those that were skipped or are short."""
+        self.num_clips += num_used
+        for note in notes:
+            self.notes[note.kind] = self.notes.get(note.kind, 0) + note.num_clips
+            if note.kind != "short":
+                self.num_clips += note.num_clips
+                self.largest_loss = max(self.largest_loss, note.num_clips)
+
     @classmethod
     def load(cls, path: Path) -> "Progress":
         values = json.loads(path.read_text())
         values["sums"] = tuple(values["sums"])
         values["readers"] = {
-            int(worker): ReaderState(number, Position(*start), num_given)
-            for worker, (number, start, num_given) in values["readers"].items()
+            int(worker): tuple(ReaderState(number, Position(*start), *counts) for number, start, *counts in states)
+            for worker, states in values["readers"].items()
         }
         return cls(**values)
 
@@ -90,8 +106,7 @@ def make_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: 
         raise OSError(f"Cannot write in --output_dir {output_dir}: {error.strerror or error}.") from error
     # A new checkpoint is written before the oldest one is removed; those that are there need no further room.
     num_checkpoints = max(save_total_limit - len(find_checkpoints(output_dir)), 0) + 1
-    # The weights and the two moments of Adam.
-    needed = 3 * sum(p.numel() * p.element_size() for p in model.parameters()) * num_checkpoints
+    needed = checkpoint_size(model) * num_checkpoints
     free = shutil.disk_usage(output_dir).free
     if free < needed:
         raise OSError(
@@ -107,34 +122,37 @@ def find_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def save_checkpoint(
-    accelerator: Accelerator, progress: Progress, arguments: dict[str, Any], output_dir: Path, save_total_limit: int
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    progress: Progress,
+    fixed_arguments: dict[str, Any],
+    args: PretrainingArguments,
 ) -> None:
     """
     Writes `checkpoint-<step>` under a temporary name, renames it once it is whole, and removes the oldest checkpoints
-    beyond `save_total_limit` (none if that is 0 or less).
+    beyond `args.save_total_limit` (none if that is 0 or less).
 
     Raises:
         `OSError`: if it cannot be written. The earlier checkpoints are not touched.
     """
+    output_dir = Path(args.output_dir)
     final = output_dir / f"checkpoint-{progress.step}"
     temporary = output_dir / f".checkpoint-{progress.step}.tmp"
     try:
-        accelerator.save_state(str(temporary))
-        (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(progress)))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            files = {path.name: _checksum(path) for path in temporary.iterdir() if path.name != MANIFEST}
-            (temporary / MANIFEST).write_text(json.dumps({"arguments": arguments, "files": files}))
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(temporary, final)
-            for old in find_checkpoints(output_dir)[:-save_total_limit] if save_total_limit > 0 else ():
-                shutil.rmtree(old)
-    except (OSError, RuntimeError) as error:  # torch's writer raises a RuntimeError when the disk is full
+        with report_full_disk(final, checkpoint_size(model), RESUME):
+            accelerator.save_state(str(temporary))
+            (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(progress)))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                files = {path.name: _checksum(path) for path in temporary.iterdir() if path.name != MANIFEST}
+                (temporary / MANIFEST).write_text(json.dumps({"arguments": fixed_arguments, "files": files}))
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(temporary, final)
+                for old in find_checkpoints(output_dir)[: -args.save_total_limit] if args.save_total_limit > 0 else ():
+                    shutil.rmtree(old)
+    except Exception:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(
-            f"Could not write {final}: {error}. The earlier checkpoints are whole: if the disk is full, make room and "
-            "resume with --resume_from_checkpoint."
-        ) from error
+        raise
     accelerator.wait_for_everyone()
 
 

@@ -1,7 +1,9 @@
 """From a data set to the batches of pre-training, and to the held-out pairs of its validation."""
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,32 +15,32 @@ from torch.utils.data import DataLoader
 from feature_extraction import (
     BadClipError,
     COLAFeatureExtractor,
-    CorruptShardError,
+    MixedSegmentPairs,
     SegmentPairs,
     collate_segment_pairs,
-    describe_splits,
-    find_audio_column,
-    load_audio_dataset,
     random_segments,
-    undecoded,
+    shares_of,
 )
+from run_scripts.common.source import load_source
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.holding_out import hold_out
 from run_scripts.pretraining.validation import HeldOutPairs
 
 
 logger = logging.getLogger(__name__)
 
-# Rows of a stream that are counted together.
-READ_AT_ONCE = 32
-
 
 @dataclass
 class PretrainingData:
     """
-    Recordings to train on and recordings to validate on.
+    Recordings of one data set to train on and to validate on.
 
     Args:
+        name (`str`):
+            The name of the data set.
+        share (`float`):
+            The share of its pairs in each batch.
         training (`Dataset` or `IterableDataset`):
             The recordings to train on, with their audio left encoded.
         audio_column (`str`):
@@ -51,6 +53,8 @@ class PretrainingData:
             Names of the classes in the column `label`, which only the plots use.
     """
 
+    name: str
+    share: float
     training: Dataset | IterableDataset
     audio_column: str
     held_out_rows: list[dict[str, Any]]
@@ -63,38 +67,51 @@ def load_data(
     splits: DatasetDict | IterableDatasetDict | None,
     num_candidates: int,
     seed: int,
-) -> PretrainingData:
+) -> list[PretrainingData]:
     """
-    Loads the recordings and holds some of them out.
+    Loads the recordings of all data sets and holds some of each out.
 
     Args:
         data_args (`DataArguments`):
             Which recordings.
         splits (`DatasetDict` or `IterableDatasetDict`, *optional*):
-            The data set, if it is loaded already.
+            The data set, if there is a single one and it is loaded already.
         num_candidates (`int`):
             How many recordings training needs at least: a batch of every process.
         seed (`int`):
             Seed of the choice of those that are held out.
 
     Raises:
-        `ValueError`: if there is no such split or column, or if there are too few recordings.
+        `ValueError`, `FileNotFoundError`: if there is no such data set, split or column, if there are too few
+            recordings, or if the mixing weights are not one positive number for each data set.
     """
-    if splits is None:
-        splits = load_audio_dataset(
-            data_args.dataset_name,
-            data_args.dataset_config_name,
-            streaming=data_args.streaming,
-            allow_remote_audio=data_args.allow_remote_audio,
-        )
-    logger.info(f"Found {describe_splits(splits)}.")
-    if data_args.dataset_split not in splits:
-        raise ValueError(f"There is no split {data_args.dataset_split!r}; there are {', '.join(splits)}.")
-    dataset = splits[data_args.dataset_split]
-    column = find_audio_column(dataset, data_args.audio_column)
+    names = data_args.dataset_name
+    return [
+        load_one(name, share, data_args, splits, num_candidates, seed)
+        for name, share in zip(names, shares_of(data_args.mixing_weights, len(names)))
+    ]
+
+
+def load_one(
+    name: str,
+    share: float,
+    data_args: DataArguments,
+    splits: DatasetDict | IterableDatasetDict | None,
+    num_candidates: int,
+    seed: int,
+) -> PretrainingData:
+    """Loads a single data set, which makes up `share` of each batch and of what is held out; see [`load_data`]."""
+    dataset, column = load_source(replace(data_args, dataset_name=name), splits)
     label = (dataset.features or {}).get("label")
-    training, rows, by_shard = hold_out(undecoded(dataset, column), data_args.validation_clips, num_candidates, seed)
+    training, rows, by_shard = hold_out(
+        dataset,
+        num_clips=math.ceil(share * data_args.validation_clips),
+        batch_size=math.ceil(share * num_candidates),
+        seed=seed,
+    )
     return PretrainingData(
+        name=name,
+        share=share,
         training=training,
         audio_column=column,
         held_out_rows=rows,
@@ -103,96 +120,16 @@ def load_data(
     )
 
 
-def hold_out(
-    dataset: Dataset | IterableDataset, num_clips: int, batch_size: int, seed: int
-) -> tuple[Dataset | IterableDataset, list[dict[str, Any]], dict[int, int]]:
-    """
-    Holds out recordings for validation: a random choice of at most a tenth of a data set with random access, or the
-    first ones of a stream.
-
-    Args:
-        dataset (`Dataset` or `IterableDataset`):
-            The recordings, with their audio left encoded.
-        num_clips (`int`):
-            How many to hold out.
-        batch_size (`int`):
-            How many of the others are needed at least.
-        seed (`int`):
-            Seed of the choice.
-
-    Returns:
-        The data to train on, the rows that are held out, and for each shard of a stream that holds any of them how
-        many of its first rows these are.
-
-    Raises:
-        `ValueError`: if there are too few recordings.
-    """
-    if isinstance(dataset, IterableDataset):
-        return dataset, *_hold_out_of_stream(dataset, num_clips, batch_size)
-    num_clips = _held_out_count(num_clips, len(dataset), batch_size, "data set")
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset.select(np.sort(order[num_clips:])), list(dataset.select(np.sort(order[:num_clips]))), {}
-
-
-def _held_out_count(num_clips: int, total: int, batch_size: int, what: str) -> int:
-    """At most a tenth of the clips, after a check that the others make a batch."""
-    num_clips = min(num_clips, total // 10)
-    if total - num_clips < batch_size:
-        raise ValueError(
-            f"The {what} has {total} clips, of which {num_clips} are held out: that is less than a batch of "
-            f"{batch_size}. Lower --per_device_train_batch_size or add clips."
-        )
-    return num_clips
-
-
-def _hold_out_of_stream(
-    dataset: IterableDataset, num_clips: int, batch_size: int
-) -> tuple[list[dict[str, Any]], dict[int, int]]:
-    """Holds out the first clips of a stream, which are counted as far as it takes to know that there are enough."""
-    num_known = _count_clips(dataset, max(10 * num_clips, num_clips + batch_size))
-    num_clips = _held_out_count(num_clips, num_known, batch_size, "stream")
-    rows, by_shard = [], {}
-    for shard in range(dataset.num_shards):
-        if len(rows) == num_clips:
-            break
-        rows_of_shard = []
-        try:
-            for row in dataset.shard(dataset.num_shards, shard).take(num_clips - len(rows)):
-                rows_of_shard.append(row)
-        except CorruptShardError as error:
-            logger.warning(str(error))  # training meets it again, and lists it
-        by_shard[shard] = len(rows_of_shard)
-        rows += rows_of_shard
-    return rows, by_shard
-
-
-def _count_clips(dataset: IterableDataset, enough: int) -> int:
-    """The number of clips in a stream, or `enough` if there are at least so many."""
-    splits, split = dataset.info.splits or {}, str(dataset.split)
-    if split in splits and splits[split].num_examples:
-        return min(splits[split].num_examples, enough)
-    count = 0
-    for shard in range(dataset.num_shards):
-        try:
-            for batch in dataset.shard(dataset.num_shards, shard).with_format("arrow").iter(READ_AT_ONCE):
-                count += len(batch)
-                if count >= enough:
-                    return enough
-        except CorruptShardError:
-            continue
-    return count
-
-
 def read_held_out_pairs(
-    data: PretrainingData, extractor: COLAFeatureExtractor, num_samples: int, max_distance: int | None
+    sources: list[PretrainingData], extractor: COLAFeatureExtractor, num_samples: int, max_distance: int | None
 ) -> HeldOutPairs:
     """
     Draws a pair of segments of each held-out recording, as training does, and computes their features. Recordings that
-    cannot be decoded are left out.
+    cannot be decoded are left out. Plots show the pairs by their class or, of several data sets, by their data set.
 
     Args:
-        data (`PretrainingData`):
-            The recordings.
+        sources (`list[PretrainingData]`):
+            The recordings of each data set.
         extractor ([`COLAFeatureExtractor`]):
             Computes the features.
         num_samples (`int`):
@@ -201,7 +138,7 @@ def read_held_out_pairs(
             Greatest distance in samples from anchor to positive. Defaults to no limit.
     """
     rate, drawn, labels = extractor.sampling_rate, [], []
-    for i, row in enumerate(data.held_out_rows):
+    for i, (data, row) in enumerate((source, row) for source in sources for row in source.held_out_rows):
         try:
             drawn.append(
                 random_segments(
@@ -215,7 +152,9 @@ def read_held_out_pairs(
             )
         except BadClipError:
             continue
-        if data.class_names:
+        if len(sources) > 1:
+            labels.append(Path(data.name).name)
+        elif data.class_names:
             # -1 is how `datasets` marks rows without a label.
             is_labelled = row["label"] is not None and row["label"] >= 0
             labels.append(data.class_names[row["label"]] if is_labelled else "no label")
@@ -234,7 +173,7 @@ def read_held_out_pairs(
 
 
 def build_loader(
-    data: PretrainingData,
+    sources: list[PretrainingData],
     num_samples: int,
     sampling_rate: int,
     max_distance: int | None,
@@ -246,8 +185,8 @@ def build_loader(
     Builds the endless loader of batches of segment pairs, which starts where `progress` stands.
 
     Args:
-        data (`PretrainingData`):
-            The recordings.
+        sources (`list[PretrainingData]`):
+            The recordings of each data set.
         num_samples, sampling_rate (`int`):
             Samples of a segment, and their rate in hertz.
         max_distance (`int`, *optional*):
@@ -259,22 +198,25 @@ def build_loader(
         progress (`Progress`):
             The state of each worker's reader.
     """
-    pairs = SegmentPairs(
-        data.training,
-        num_samples=num_samples,
-        sampling_rate=sampling_rate,
-        audio_column=data.audio_column,
-        max_distance=max_distance,
-        seed=args.seed,
-        held_out=data.held_out_by_shard,
-        min_clips=args.per_device_train_batch_size,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        state=progress.readers,
-        first_worker=progress.next_worker,
-    )
+    streams = [
+        SegmentPairs(
+            data.training,
+            num_samples=num_samples,
+            sampling_rate=sampling_rate,
+            audio_column=data.audio_column,
+            max_distance=max_distance,
+            seed=args.seed,
+            held_out=data.held_out_by_shard,
+            min_clips=math.ceil(data.share * args.per_device_train_batch_size),
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            state={worker: states[i] for worker, states in progress.readers.items()},
+            first_worker=progress.next_worker,
+        )
+        for i, data in enumerate(sources)
+    ]
     return DataLoader(
-        pairs,
+        MixedSegmentPairs(streams, [data.share for data in sources]),
         batch_size=args.per_device_train_batch_size,
         collate_fn=collate_segment_pairs,
         num_workers=args.dataloader_num_workers,

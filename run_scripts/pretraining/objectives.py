@@ -19,7 +19,7 @@ from modeling_cola.modeling_cola import COLAProjectionHead
 
 
 class Objective(COLAPreTrainedModel):
-    """An encoder to which a subclass adds a head and a loss."""
+    """An encoder to which a subclass adds a head and, by [`compute`], a loss."""
 
     num_windows = 1
     """Length of a segment, in windows of the encoder."""
@@ -34,6 +34,30 @@ class Objective(COLAPreTrainedModel):
         if isinstance(module, nn.Conv2d):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        positive_values: torch.Tensor,
+        gaps: torch.Tensor | None = None,
+        gather_positives: bool = True,
+    ) -> COLAForPreTrainingOutput:
+        """
+        Args:
+            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+                Two segments of each recording, anchors and positives, in the same order.
+            gaps (`torch.Tensor` of shape `(batch_size,)`, *optional*):
+                The gap of each pair, from 0 to 1, or NaN if the recording has room for only one position of a segment.
+            gather_positives (`bool`, *optional*, defaults to `True`):
+                Not used: an argument of [`COLAForPreTraining`].
+        """
+        return self.compute(input_values, positive_values, gaps)
+
+    def compute(
+        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
+    ) -> COLAForPreTrainingOutput:
+        """Computes the loss of a batch; the arguments are those of [`forward`]."""
+        raise NotImplementedError
 
 
 def triplet_loss(similarities: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,29 +108,23 @@ class TripletObjective(Objective):
         """Computes the cosine similarity of every anchor `[A, D]` and positive `[P, D]`: `[A, P]`."""
         return F.normalize(anchors, dim=-1) @ F.normalize(positives, dim=-1).T
 
-    def forward(
-        self,
-        input_values: torch.Tensor,
-        positive_values: torch.Tensor,
-        gaps: torch.Tensor | None = None,
-        gather_positives: bool = True,
+    def compute(
+        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
     ) -> COLAForPreTrainingOutput:
         """
-        Args:
-            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-                Anchors and positives, in the same order.
-            gaps, gather_positives:
-                Not used by this objective.
-
         Returns:
             Loss, pretext accuracy, cosine similarities `(batch_size, batch_size)` as logits, and projections.
         """
-        embeddings = self.cola(torch.cat([input_values, positive_values]), return_dict=True).pooler_output
-        anchors, positives = self.projection(embeddings).chunk(2)
-        similarities = self.similarity(anchors, positives)
+        embeddings = self.cola(torch.cat([anchors, positives]), return_dict=True).pooler_output
+        anchor_embeds, positive_embeds = self.projection(embeddings).chunk(2)
+        similarities = self.similarity(anchor_embeds, positive_embeds)
         loss, accuracy = triplet_loss(similarities, self.margin)
         return COLAForPreTrainingOutput(
-            loss=loss, logits=similarities, accuracy=accuracy, anchor_embeds=anchors, positive_embeds=positives
+            loss=loss,
+            logits=similarities,
+            accuracy=accuracy,
+            anchor_embeds=anchor_embeds,
+            positive_embeds=positive_embeds,
         )
 
 
@@ -128,32 +146,20 @@ class TemporalGapObjective(Objective):
         )
         self.post_init()
 
-    def forward(
-        self,
-        input_values: torch.Tensor,
-        positive_values: torch.Tensor,
-        gaps: torch.Tensor | None = None,
-        gather_positives: bool = True,
+    def compute(
+        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
     ) -> COLAForPreTrainingOutput:
         """
-        Args:
-            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-                Anchors and positives, in the same order.
-            gaps (`torch.Tensor` of shape `(batch_size,)`):
-                The gap of each pair, from 0 to 1. Pairs whose gap is NaN, because the recording has room for only one
-                position of a segment, do not contribute.
-            gather_positives:
-                Not used by this objective.
-
         Returns:
-            The cross-entropy of the estimated gaps. Its least possible value is the entropy of the true ones, not 0.
+            The cross-entropy of the estimated gaps; pairs without a gap do not contribute. Its least possible value is
+            the entropy of the true ones, not 0.
 
         Raises:
             `ValueError`: if there are no gaps.
         """
         if gaps is None:
             raise ValueError("The temporal-gap objective needs `gaps`, the distance of the segments of each pair.")
-        embeddings = self.cola(torch.cat([input_values, positive_values]), return_dict=True).pooler_output
+        embeddings = self.cola(torch.cat([anchors, positives]), return_dict=True).pooler_output
         logits = self.estimator(torch.cat(embeddings.chunk(2), dim=-1))[:, 0]
         losses = F.binary_cross_entropy_with_logits(logits.float(), gaps.nan_to_num(), reduction="none")
         known = ~gaps.isnan()
@@ -195,24 +201,16 @@ class Audio2VecObjective(Objective):
         self.decoder = nn.Sequential(*layers)
         self.post_init()
 
-    def forward(
-        self,
-        input_values: torch.Tensor,
-        positive_values: torch.Tensor,
-        gaps: torch.Tensor | None = None,
-        gather_positives: bool = True,
+    def compute(
+        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
     ) -> COLAForPreTrainingOutput:
         """
-        Args:
-            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-                Two segments of each recording, each of which is an example of its own.
-            gaps, gather_positives:
-                Not used by this objective.
+        Each segment is an example of its own.
 
         Returns:
             The reconstruction error.
         """
-        frames = torch.cat([input_values, positive_values])
+        frames = torch.cat([anchors, positives])
         missing = self.num_windows * self.config.window_size - frames.shape[1]
         frames = F.pad(frames, (0, 0, 0, missing), value=float(self.config.padding_value))
         slices = frames.unflatten(1, (self.num_windows, self.config.window_size))

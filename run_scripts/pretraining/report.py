@@ -69,7 +69,8 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
     is_contrastive = settings["objective"] == "contrastive"
     # Folders by their names alone: their paths are of this machine.
     shown = {name: value for name, value in settings.items() if value is not None and name != "output_dir"}
-    for name in ("dataset_name", "probe_data", "model_name_or_path"):
+    shown["dataset_name"] = ", ".join(Path(name).name for name in shown["dataset_name"])
+    for name in ("probe_data", "model_name_or_path"):
         if name in shown:
             shown[name] = Path(shown[name]).name
     note = "The last value of each metric in training."

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 from feature_extraction import ClipNote
+from run_scripts.common.skip_list import read_notes, write_notes
+from run_scripts.pretraining.checkpointing import RESUME
 
 
 # Fewer clips than this say nothing about the share of bad ones.
 MIN_CLIPS_TO_JUDGE = 200
+# The clips of a corrupt shard are lost together, so that it takes more clips than so many shards have.
+MIN_SHARDS_TO_JUDGE = 20
 
 
 class SkippedClips:
@@ -21,8 +25,7 @@ class SkippedClips:
 
     def __init__(self, path: Path):
         self.path = path
-        lines = path.read_text(errors="surrogateescape").splitlines() if path.is_file() else []
-        self.listed = {tuple(line.split("\t")[:2]) for line in lines}
+        self.listed = {(note.kind, note.name) for note in read_notes(path)}
 
     def add(self, notes: list[ClipNote]) -> None:
         """
@@ -31,28 +34,33 @@ class SkippedClips:
         Raises:
             `OSError`: if it cannot be written.
         """
-        new = {(kind, name): reason for kind, name, reason in notes if (kind, name) not in self.listed}
+        new = {(note.kind, note.name): note for note in notes if (note.kind, note.name) not in self.listed}
         if new:
             self.listed |= set(new)
-            lines = [f"{kind}\t{name}\t{' '.join(reason.split())}\n" for (kind, name), reason in new.items()]
-            try:
-                with open(self.path, "a", errors="surrogateescape") as file:  # names that are not UTF-8
-                    file.writelines(lines)
-            except OSError as error:
-                raise OSError(
-                    f"Could not write {self.path}: {error.strerror}. Earlier checkpoints are whole: if the disk is "
-                    "full, make room and resume with --resume_from_checkpoint."
-                ) from error
+            write_notes(self.path, new.values(), append=True, advice=RESUME)
 
 
-def check_bad_fraction(num_clips: int, num_bad: int, max_bad_fraction: float, output_dir: Path) -> None:
+def check_bad_fraction(
+    num_clips: int, num_bad: int, largest_loss: int, max_bad_fraction: float, output_dir: Path
+) -> None:
     """
     Checks that few enough of the clips read so far had to be skipped.
 
+    Args:
+        num_clips, num_bad (`int`):
+            How many clips were read, and how many of them were skipped.
+        largest_loss (`int`):
+            How many were skipped together at most, in a corrupt shard.
+        max_bad_fraction (`float`):
+            The greatest share that may be skipped.
+        output_dir (`Path`):
+            The folder that has the lists of skipped clips.
+
     Raises:
-        `ValueError`: if their share is above `max_bad_fraction`.
+        `ValueError`: if their share is greater.
     """
-    if num_clips >= MIN_CLIPS_TO_JUDGE and num_bad > max_bad_fraction * num_clips:
+    is_enough = num_clips >= max(MIN_CLIPS_TO_JUDGE, MIN_SHARDS_TO_JUDGE * largest_loss)
+    if is_enough and num_bad > max_bad_fraction * num_clips:
         raise ValueError(
             f"{num_bad} of {num_clips} clips cannot be used, more than --max_bad_fraction {max_bad_fraction}: "
             f"{output_dir}/skipped_*.tsv lists them. Earlier checkpoints are kept."

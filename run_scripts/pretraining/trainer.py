@@ -191,13 +191,12 @@ class PretrainingTrainer:
         """Adds a step to the progress."""
         loss, progress = outputs.loss.detach(), self.progress
         self.sums += torch.stack([loss, torch.zeros_like(loss) if outputs.accuracy is None else outputs.accuracy])
-        state = batch["state"]
+        states = batch["state"]
+        worker = states[0].worker
         progress.step = step
-        progress.readers[state.worker] = state
-        progress.next_worker = (state.worker + 1) % max(self.args.dataloader_num_workers, 1)
-        progress.num_clips += len(batch["gaps"]) + sum(kind != "short" for kind, *_ in batch["notes"])
-        for kind, *_ in batch["notes"]:
-            progress.notes[kind] = progress.notes.get(kind, 0) + 1
+        progress.readers[worker] = states
+        progress.next_worker = (worker + 1) % max(self.args.dataloader_num_workers, 1)
+        progress.add_clips(len(batch["gaps"]), batch["notes"])
         self.skipped_clips.add(batch["notes"])
         self.bar.update()
 
@@ -219,9 +218,10 @@ class PretrainingTrainer:
     def _summarize(self, outputs: COLAForPreTrainingOutput) -> dict[str, float]:
         """The entry of the log for the steps since the last one, over all processes."""
         progress, elapsed = self.progress, time.perf_counter() - self.started
-        counts = torch.tensor([progress.num_clips, progress.num_bad], device=self.accelerator.device)
-        num_clips, num_bad = self.accelerator.reduce(counts, "sum").tolist()
-        check_bad_fraction(num_clips, num_bad, self.max_bad_fraction, self.output_dir)
+        counts = torch.tensor([[progress.num_clips, progress.num_bad, progress.largest_loss]])
+        counts = self.accelerator.gather(counts.to(self.accelerator.device))
+        (num_clips, num_bad), largest_loss = counts[:, :2].sum(0).tolist(), counts[:, 2].max().item()
+        check_bad_fraction(num_clips, num_bad, largest_loss, self.max_bad_fraction, self.output_dir)
         loss, accuracy = (self.accelerator.reduce(self.sums, "mean") / self.args.logging_steps).tolist()
         self.sums.zero_()
         entry = {"loss": loss} if outputs.accuracy is None else {"loss": loss, "accuracy": accuracy}
@@ -286,9 +286,7 @@ class PretrainingTrainer:
     def _save(self) -> None:
         self.progress.sums = tuple(self.sums.tolist())
         self.progress.scheduler = self.scheduler.state_dict()
-        save_checkpoint(
-            self.accelerator, self.progress, self.fixed_arguments, self.output_dir, self.args.save_total_limit
-        )
+        save_checkpoint(self.accelerator, self.model, self.progress, self.fixed_arguments, self.args)
 
     def _exit(self, stop_signal: StopSignal) -> None:
         number = stop_signal.number or signal.SIGTERM  # which another process may have received

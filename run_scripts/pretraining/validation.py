@@ -9,7 +9,8 @@ import torch
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAModel, COLAPreTrainedModel
-from run_scripts.evaluation.embedders import embed_all, encoder_embedder, read_waveforms
+from run_scripts.evaluation.bad_clips import count_kinds, drop_bad_clips
+from run_scripts.evaluation.embedders import embed_clips, encoder_embedder
 from run_scripts.evaluation.labels import load_labelled
 from run_scripts.evaluation.probes import linear_evaluation
 
@@ -100,7 +101,7 @@ def warn_if_degenerate(entry: dict[str, float], num_candidates: int) -> None:
 
 class LinearProbe:
     """
-    Linear evaluation of an encoder on a small labelled data set, whose clips are decoded once.
+    Linear evaluation of an encoder on a small labelled data set. Clips that cannot be used are left out.
 
     Args:
         name (`str`):
@@ -109,21 +110,22 @@ class LinearProbe:
             Computes the features.
 
     Raises:
-        `ValueError`: if a split is missing or has no labels.
+        `ValueError`: if a split is missing, has no labels, or has no clips that can be used.
     """
 
     def __init__(self, name: str, extractor: COLAFeatureExtractor):
-        splits = load_labelled(name)
         self.extractor = extractor
-        self.waveforms = {
-            split: read_waveforms(clips, extractor.sampling_rate, "Decoding the clips of the probe")
-            for split, clips in splits.items()
-        }
-        self.labels = {split: clips["label"] for split, clips in splits.items()}
+        self.splits, notes = drop_bad_clips(load_labelled(name), name="probe")
+        if notes:
+            logger.warning(f"--probe_data: left out {len(notes)} clips ({count_kinds(notes)}).")
 
     def accuracy(self, model: COLAModel) -> float:
         """Test accuracy in % of logistic regression on the embeddings of the clips."""
+        vectors = {}
         with evaluating(model):
-            embed = encoder_embedder(model, self.extractor)
-            vectors = {split: embed_all(embed, clips, "Probing") for split, clips in self.waveforms.items()}
-        return linear_evaluation(vectors["train"], self.labels["train"], vectors["test"], self.labels["test"])
+            embedders = {"probe": encoder_embedder(model, self.extractor)}
+            for split, clips in self.splits.items():
+                embedded, _ = embed_clips(embedders, clips, f"probe, {split}", self.extractor.sampling_rate)
+                vectors[split] = embedded["probe"]
+        labels = {split: clips["label"] for split, clips in self.splits.items()}
+        return linear_evaluation(vectors["train"], labels["train"], vectors["test"], labels["test"])

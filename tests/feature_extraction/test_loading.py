@@ -1,6 +1,7 @@
 """Loading of data sets: folders of audio, Parquet, WebDataset, and which column holds the audio."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -351,6 +352,20 @@ def test_no_whole_parquet(tmp_path, damage):
 
 
 # WebDataset
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_corrupt_parquet_is_named_where_it_cannot_be_skipped(parquet, tmp_path, number):
+    shutil.copytree(parquet, tmp_path / "data")
+    path = tmp_path / "data" / f"train-0000{number}-of-00004.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{path} is not a whole Parquet file: .* Remove the file .* --streaming"):
+        load_audio_dataset(str(tmp_path / "data"))
+
+
+def test_a_stream_of_parquet_knows_its_number_of_clips(parquet):
+    train = load_audio_dataset(str(parquet), streaming=True)["train"]
+    assert train.info.splits["train"].num_examples == 24
 
 
 @pytest.mark.parametrize("streaming", [False, True])

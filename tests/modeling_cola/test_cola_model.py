@@ -211,6 +211,16 @@ def test_chunks_do_not_change_the_output(encoder):
                 torch.testing.assert_close(stage, expected, rtol=1e-5, atol=1e-4)
 
 
+@encoders
+def test_a_cpu_computes_in_channels_last_from_any_weights(encoder):
+    """It is about twice as fast. Loaded weights are in the default format, which must not matter."""
+    model = build(COLAModel, encoder)
+    with torch.no_grad():
+        stages = model(log_mel(2, 96), output_hidden_states=True).hidden_states
+    assert stages[0].is_contiguous(memory_format=torch.channels_last) and not stages[0].is_contiguous()
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
 def test_training_is_not_chunked():
     """BatchNorm must see all windows at once."""
     x = log_mel(2, 600)

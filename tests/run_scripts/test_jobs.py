@@ -1,18 +1,24 @@
 """The jobs as users start them: as files and as modules."""
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
+
+from run_scripts import run_classification
+from run_scripts.evaluation.classification_arguments import ProtocolArguments
 
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.stem != "__init__")
 
 
-@pytest.mark.parametrize("job", ["run_pretraining", "run_benchmark", "prepare_audio"])
+@pytest.mark.parametrize("job", ["run_pretraining", "run_classification", "run_benchmark", "prepare_audio"])
 def test_help_loads_no_heavy_library(job):
     """Loading them takes several times as long as the help itself."""
     code = (
@@ -23,6 +29,17 @@ def test_help_loads_no_heavy_library(job):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert run.stdout.splitlines()[-1] == "[]", run.stderr
+
+
+def test_help_of_classification_shows_our_arguments_before_the_trainers(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        run_classification.main(["--help"])
+    ours, _, trainers = capsys.readouterr().out.partition("all other arguments of the Trainer")
+    assert "--mode" in ours and "--class_weights" in ours and "--weight_decay" not in ours
+    names = set(re.findall(r"--(\w+)", trainers))
+    all_names = {field.name for field in fields(TrainingArguments)}
+    assert names and names | {field.name for field in fields(ProtocolArguments)} >= all_names
+    assert names <= all_names
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ from datasets import Audio, ClassLabel, Dataset, Features, Value
 from feature_extraction import SegmentPairs, find_audio_column, load_audio, load_audio_dataset
 from helpers import AUDIOSET, audio_dataset, write_tar
 from run_scripts import prepare_audio
-from run_scripts.preparation import job, shards
+from run_scripts.common import source
+from run_scripts.common.disk import is_disk_full
+from run_scripts.preparation import shards
 
 
 ROOT = Path(__file__).parents[2]
@@ -233,7 +235,7 @@ def test_a_file_that_is_gone(numbered, tmp_path, monkeypatch):
     splits, path = load_audio_dataset(str(numbered)), numbered / "000.flac"
     clips = Dataset.from_dict({"audio": [str(path), f"{path}.gone", str(path)]})
     splits["train"] = clips.cast_column("audio", Audio(decode=False))
-    monkeypatch.setattr(job, "load_audio_dataset", lambda *_, **__: splits)
+    monkeypatch.setattr(source, "load_audio_dataset", lambda *_, **__: splits)
     report = prepare_audio.main(arguments(numbered, tmp_path))
     assert report["clips"] == 2 and report["skipped"] == {"missing": 1}
     assert f"missing\t{path}.gone\t" in (tmp_path / "skipped.tsv").read_text()
@@ -289,7 +291,7 @@ def test_what_was_found_is_logged(mixed, tmp_path, caplog):
 @pytest.mark.parametrize("split, expected", [("test", "test"), ("valid", "validation"), ("noisy", "train")])
 def test_splits(mixed, tmp_path, monkeypatch, split, expected):
     splits = {split: load_audio_dataset(str(mixed))["train"]}
-    monkeypatch.setattr(job, "load_audio_dataset", lambda *_, **__: splits)
+    monkeypatch.setattr(source, "load_audio_dataset", lambda *_, **__: splits)
     prepare_audio.main(arguments(mixed, tmp_path / "test" / "train", "--dataset_split", split))
     assert list(load_audio_dataset(str(tmp_path / "test" / "train"))) == [expected]
 
@@ -371,9 +373,9 @@ def test_full_disk(numbered, tmp_path, monkeypatch, written):
 
     with monkeypatch.context() as patch:
         patch.setattr(*write, full)
-        with pytest.raises(OSError, match=f"no space left for {tmp_path}.*run the same command") as error:
+        with pytest.raises(OSError, match=f"The disk is full: {tmp_path} .*run the same command") as error:
             prepare_audio.main(arguments(numbered, tmp_path, *more))
-    assert error.value.errno == errno.ENOSPC
+    assert is_disk_full(error.value)
     assert numbers(tmp_path) == list(range(len(numbers(tmp_path)))) and not leftovers(tmp_path)
     assert len(list(tmp_path.glob("*.parquet"))) == 2
     prepare_audio.main(arguments(numbered, tmp_path, *more))

@@ -196,7 +196,11 @@ def test_a_task_without_labels_is_named(tones: Path, tmp_path: Path):
 
 
 def test_bad_clips_are_an_error_or_skipped(
-    tasks: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tasks: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ):
     data = shutil.copytree(tasks / "easy", tmp_path / "tasks" / "easy").parent
     shutil.copytree(tasks / "three", data / "three")
@@ -210,7 +214,9 @@ def test_bad_clips_are_an_error_or_skipped(
     assert {cell["task"] for cell in json.loads((tmp_path / "out" / "results.json").read_text())} == {"three"}
     output = capsys.readouterr().out
     assert output.startswith("three: ") and "train_loss" not in output and "Casting" not in output
+    caplog.clear()
     tables = run_benchmark.main([*command, "--skip_bad_clips"])
+    assert caplog.text.count("too few to choose the best epoch") == 2  # once for a task and not for each method
     assert all(list(table) == ["easy", "three"] for table in tables.values())
     cells = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {(cell["num_train"], cell["num_test"]) for cell in cells if cell["task"] == "easy"} == {(15, 7)}

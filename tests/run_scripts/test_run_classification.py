@@ -22,8 +22,9 @@ from run_scripts import run_classification
 from run_scripts.common.disk import DiskFullError
 from run_scripts.evaluation import classification, embedding_cache
 from run_scripts.evaluation.classification import build_model, find_checkpoint, train_classifier
-from run_scripts.evaluation.classification_arguments import ClassificationArguments, DataArguments, ModelArguments
+from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments
 from run_scripts.evaluation.classification_trainer import ClassificationTrainer
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 def arguments(data: Path, output_dir: Path, mode: str, checkpoint: Path | None = None, *more: str) -> list[str]:

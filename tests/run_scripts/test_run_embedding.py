@@ -11,11 +11,11 @@ from feature_extraction import COLAFeatureExtractor
 from helpers import audio_dataset, write_tones
 from model_helpers import build
 from run_scripts import run_embedding
+from run_scripts.common.skip_list import read_notes
 from run_scripts.embedding import job
 from run_scripts.embedding.encode import embed_files
 from run_scripts.embedding.parts import PartWriter, find_parts
 from run_scripts.embedding.search import Index, parse_query
-from run_scripts.evaluation.bad_clips import read_skipped
 
 
 def run(output_dir: Path, *more) -> dict:
@@ -91,7 +91,7 @@ def test_bad_clips_are_listed_and_skipped(tmp_path: Path):
     run(tmp_path / "out", "--dataset_name", data)
     assert [Path(path).stem for path in rows(tmp_path / "out")["path"]] == ["0", "2", "1", "2"]
     assert list(rows(tmp_path / "out")["clip"]) == [0, 2, 4, 5]
-    notes = read_skipped(tmp_path / "out")
+    notes = read_notes(tmp_path / "out" / "skipped.tsv")
     assert [(note.kind, Path(note.name).name) for note in notes] == [("damaged", "1.wav"), ("empty", "0.wav")]
 
 
@@ -101,7 +101,7 @@ def test_a_corrupt_shard_is_skipped(shards: Path, tmp_path: Path):
     (data / "train-0.parquet").write_bytes(whole[: len(whole) // 2])
     run(tmp_path / "out", "--dataset_name", data, "--streaming")
     assert len(rows(tmp_path / "out")) == 7
-    (note,) = read_skipped(tmp_path / "out")
+    (note,) = read_notes(tmp_path / "out" / "skipped.tsv")
     assert note.kind == "corrupt shard" and note.name.endswith("train-0.parquet")
 
 

@@ -22,7 +22,7 @@ from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
 from run_scripts.common.output_lock import locked
 from run_scripts.pretraining import skipped_clips
-from run_scripts.pretraining.checkpointing import find_checkpoints
+from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
 from run_scripts.pretraining.objectives import OBJECTIVES
 
 
@@ -60,12 +60,14 @@ def test_training_learns(tones: Path, tmp_path: Path):
     assert entries[20]["loss"] < entries[5]["loss"]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, num_workers: int):
+@pytest.mark.parametrize(("num_workers", "classes"), [(0, None), (2, None), (0, ["low", "high"])])
+def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, num_workers: int, classes):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     # The log's entries of two steps straddle the checkpoint after the third.
     arguments = ("--max_steps", "8", "--save_steps", "3", "--save_total_limit", "5", "--logging_steps", "2")
     arguments += ("--dataloader_num_workers", str(num_workers))
+    if classes:  # as data sets of their own
+        arguments += ("--dataset_name", *(str(tones / name) for name in classes), "--mixing_weights", "3", "1")
     run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
     shutil.copytree(whole / "checkpoint-3", resumed / "checkpoint-3")
     run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume_from_checkpoint"))
@@ -147,11 +149,24 @@ def test_too_many_bad_clips_end_the_run(tones: Path, tmp_path: Path, monkeypatch
     assert find_checkpoints(tmp_path / "out")
 
 
-def test_probe(tones: Path, tmp_path: Path):
+def test_a_corrupt_shard_counts_by_its_clips(tmp_path: Path):
+    progress = Progress()
+    progress.add_clips(900, [ClipNote("corrupt shard", "a.parquet", "", 300), ClipNote("short", "a.wav", "")])
+    progress.add_clips(99, [ClipNote("empty", "b.wav", "")])
+    assert (progress.num_clips, progress.num_bad, progress.largest_loss) == (1300, 301, 300)
+    # One shard says as little about the others as one clip about the other clips.
+    skipped_clips.check_bad_fraction(1300, 301, 300, 0.2, tmp_path)
+    with pytest.raises(ValueError, match="1501 of 6000 clips cannot be used"):
+        skipped_clips.check_bad_fraction(6000, 1501, 300, 0.2, tmp_path)
+
+
+def test_probe(tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for split in ("train", "test"):
         shutil.copytree(tones, tmp_path / "probe" / split)
+    (tmp_path / "probe" / "train" / "low" / "empty.wav").touch()
     arguments = pretraining_arguments(tones, tmp_path / "out", "--probe_data", str(tmp_path / "probe"))
     run_pretraining.main(arguments)
+    assert "--probe_data: left out 1 clips (1 empty)" in caplog.text
     assert {step for step, entry in history(tmp_path / "out").items() if "probe_accuracy" in entry} == {2, 4}
     assert history(tmp_path / "out")[4]["probe_accuracy"] > 90  # the test clips are the training clips
     with pytest.raises(ValueError, match="needs the splits train and test"):
@@ -179,7 +194,7 @@ def test_a_tenth_of_a_stream_is_held_out_at_most(tones: Path, tmp_path: Path):
 
     run_pretraining.main(pretraining_arguments(write(48), tmp_path / "out", "--streaming", "--max_steps", "6"))
     state = json.loads((tmp_path / "out" / "checkpoint-6" / "progress_0.json").read_text())
-    (_, (epoch, _, _), num_given) = state["readers"]["0"]
+    ((_, (epoch, _, _), num_given, _),) = state["readers"]["0"]
     assert (epoch, num_given) == (1, 4)  # after 48 pairs, of which the first epoch has 44
     with pytest.raises(ValueError, match="The stream has 6 clips, of which 0 are held out: that is less than a batch"):
         run_pretraining.main(pretraining_arguments(write(6), tmp_path / "other", "--streaming"))
@@ -228,6 +243,15 @@ def test_nothing_of_a_checkpoint_is_unpickled(tones: Path, tmp_path: Path):
             shutil.rmtree(later)
 
 
+def test_several_data_sets_are_mixed_by_weight(tones: Path, tmp_path: Path):
+    more = ("--dataset_name", *(str(tones / name) for name in ("low", "high")), "--mixing_weights", "3", "1")
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, *more))
+    state = json.loads((tmp_path / "checkpoint-4" / "progress_0.json").read_text())
+    low, high = (total for _, _, _, total in state["readers"]["0"])
+    assert (low, high) == (24, 8)  # of four batches of eight pairs
+    assert "| dataset_name | low, high |" in (tmp_path / "README.md").read_text()
+
+
 def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path):
     with locked(tmp_path), pytest.raises(ValueError, match=f"Another run writes to .*, process {os.getpid()} on"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path))
@@ -235,7 +259,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path)
 
 def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
     skipped = skipped_clips.SkippedClips(Path("/dev/full"))
-    with pytest.raises(OSError, match="Could not write /dev/full: No space left on device.*--resume_from_checkpoint"):
+    with pytest.raises(OSError, match="The disk is full: /dev/full .*--resume_from_checkpoint"):
         skipped.add([ClipNote("empty", "a.wav", "It has 0 bytes.")])
 
 
@@ -255,6 +279,7 @@ def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
         (("--per_device_train_batch_size", "1"), "--per_device_train_batch_size 1 leaves an anchor without negatives"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
         (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
+        (("--mixing_weights", "1", "2"), "--mixing_weights. must be 1 positive numbers, one for each data set"),
         (("--audio_column", "sound"), "no column 'sound'"),
         (("--encoder", "efficientnet_zero"), "efficientnet_zero"),
         (("--report_to", "aim"), "--report_to aim: .* not installed"),

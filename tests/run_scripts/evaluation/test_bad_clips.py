@@ -11,11 +11,12 @@ from datasets import DatasetDict
 
 from feature_extraction import AudioDecodingError, load_audio_dataset
 from helpers import write_tones
+from run_scripts.common.skip_list import read_notes
 from run_scripts.evaluation import bad_clips
 from run_scripts.evaluation.bad_clips import (
+    SKIPPED,
     count_kinds,
     drop_bad_clips,
-    read_skipped,
     suggest_skipping,
     write_skipped,
 )
@@ -48,11 +49,11 @@ def test_bad_clips_of_every_kind_are_left_out(splits: DatasetDict, num_workers: 
 def test_the_list_is_written_and_read(splits: DatasetDict, tmp_path: Path):
     _, notes = drop_bad_clips(splits)
     write_skipped(tmp_path, notes + notes)
-    assert read_skipped(tmp_path) == notes
+    assert read_notes(tmp_path / SKIPPED) == notes
     kind, name, reason = (tmp_path / "skipped.tsv").read_text().splitlines()[0].split("\t")
     assert kind == "damaged" and name.endswith(os.path.join("a", "1.wav")) and "is not audio" in reason
     write_skipped(tmp_path, [])
-    assert read_skipped(tmp_path) == [] and not (tmp_path / "skipped.tsv").exists()
+    assert not (tmp_path / SKIPPED).exists()
 
 
 def test_a_split_without_any_usable_clip_is_named(splits: DatasetDict):

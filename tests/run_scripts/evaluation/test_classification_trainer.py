@@ -8,19 +8,20 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from feature_extraction import COLADataCollator, COLAFeatureExtractor
+from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor
+from helpers import count_decoded, encode
 from modeling_cola import COLAConfig, COLAForAudioClassification
 from run_scripts.evaluation import batches
-from run_scripts.evaluation.classification_arguments import ClassificationArguments
 from run_scripts.evaluation.classification_trainer import (
     ClassificationTrainer,
     WholeClipCollator,
     balanced_weights,
 )
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 class Waveforms(torch.utils.data.Dataset):
-    """Clips of noise with these lengths in samples, and labels 0 and 1 in turn."""
+    """Clips of noise with these lengths in samples, decoded and encoded, and labels 0 and 1 in turn."""
 
     def __init__(self, lengths: list[int]):
         self.lengths = lengths
@@ -29,14 +30,16 @@ class Waveforms(torch.utils.data.Dataset):
         return len(self.lengths)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        noise = np.random.default_rng(i).standard_normal(self.lengths[i])
-        return {"waveform": noise.astype(np.float32), "labels": i % 2}
+        noise = np.random.default_rng(i).standard_normal(self.lengths[i]).astype(np.float32)
+        encoded = {"bytes": encode(noise, subtype="FLOAT"), "path": None}
+        return {"waveform": noise, "labels": i % 2, "audio": encoded, "label": i % 2}
 
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> ClassificationTrainer:
     torch.manual_seed(0)
-    collator = COLADataCollator(COLAFeatureExtractor())
+    extractor = COLAFeatureExtractor()
+    collator = COLADataCollator(extractor)
     return ClassificationTrainer(
         model=COLAForAudioClassification(COLAConfig(encoder="compact", compact_channels=8, num_labels=2)),
         args=ClassificationArguments(
@@ -47,23 +50,26 @@ def trainer(tmp_path: Path) -> ClassificationTrainer:
             disable_tqdm=True,
         ),
         data_collator=collator,
-        evaluation_collator=WholeClipCollator(collator),
+        evaluation_collator=WholeClipCollator(ClipDecoder(extractor), collator),
     )
 
 
-def test_one_long_clip_does_not_pad_the_short_ones(trainer: ClassificationTrainer, monkeypatch: pytest.MonkeyPatch):
+def test_one_long_clip_is_decoded_and_padded_alone(trainer: ClassificationTrainer, monkeypatch: pytest.MonkeyPatch):
     clips = Waveforms([8000] * 5 + [60 * 16000] + [12000] * 12)  # a batch of 16 clips and one of two
     before = trainer.predict(clips)
     monkeypatch.setattr(batches, "MAX_BATCH_SAMPLES", 500_000)
     shapes, forward = [], COLAForAudioClassification.forward
+    decoded, totals = count_decoded(monkeypatch), []
 
     def spy(self: COLAForAudioClassification, input_values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         shapes.append(tuple(input_values.shape[:2]))
+        totals.append(sum(decoded))
         return forward(self, input_values, *args, **kwargs)
 
     monkeypatch.setattr(COLAForAudioClassification, "forward", spy)
     after = trainer.predict(clips)
     assert [count for count, _ in shapes] == [5, 1, 10, 2] and [frames for _, frames in shapes][::2] == [96, 96]
+    assert np.diff(totals)[:2].tolist() == [60 * 16000, 10 * 12000]  # each part only when its turn comes
     np.testing.assert_allclose(after.predictions, before.predictions, atol=1e-6)
     assert after.label_ids.tolist() == before.label_ids.tolist() == [i % 2 for i in range(18)]
     assert after.metrics["test_loss"] == pytest.approx(before.metrics["test_loss"], abs=1e-6)

@@ -169,3 +169,19 @@ def test_a_full_disk_is_named_with_the_room_that_is_missing(
     monkeypatch.setattr(embedding_cache, "VECTORS", "/dev/full")
     with pytest.raises(DiskFullError, match="Could not write .*No space left on device .about .* missing.*Make room"):
         embed(model, clips, tmp_path / "cache")
+
+
+def test_a_file_that_may_be_read_now_is_another_one(clips: Dataset, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise a clip that was skipped because the operating system refused it would be skipped for ever."""
+    readable = hash_clips(clips, "audio")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert hash_clips(clips, "audio") != readable
+
+
+def test_changes_of_a_file_whose_name_is_not_utf8_are_seen(tmp_path: Path):
+    path = os.fsencode(write_tones(tmp_path, {"a": 200.0}, 1, seconds=0.2) / "a") + b"/k\xe9.wav"
+    os.rename(tmp_path / "a" / "0.wav", path)
+    clips = load_audio_dataset(str(tmp_path))["train"]
+    before = hash_clips(clips, "audio")
+    os.utime(path, (0, 0))
+    assert hash_clips(clips, "audio") != before

@@ -207,7 +207,7 @@ def test_a_disk_that_gets_full_costs_no_earlier_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(accelerate.Accelerator, "save_state", fail)
-        with pytest.raises(OSError, match="checkpoint-4: .*No space left on device.*--resume_from_checkpoint"):
+        with pytest.raises(OSError, match="The disk is full: .*checkpoint-4 .* are free.*--resume_from_checkpoint"):
             run_pretraining.main(pretraining_arguments(tones, tmp_path))
     assert [path.name for path in find_checkpoints(tmp_path)] == ["checkpoint-2"]
     assert not list(tmp_path.glob(".checkpoint*"))
@@ -251,7 +251,10 @@ def test_progress_survives_json(tmp_path: Path):
     progress = Progress(
         step=3,
         next_worker=1,
-        readers={0: ReaderState(0, Position(0, 0, 8), 1), 1: ReaderState(1, Position(1, 0, 2), 1)},
+        readers={
+            0: (ReaderState(0, Position(0, 0, 8), 1, 9),),
+            1: (ReaderState(1, Position(1, 0, 2), 1, 7), ReaderState(1)),
+        },
         sums=(0.1, 2.0),
     )
     progress.history.append({"step": 3})

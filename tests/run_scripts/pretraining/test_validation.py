@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from modeling_cola import COLAConfig, COLAForPreTraining
 from modeling_cola.modeling_cola import decorrelation_loss
-from run_scripts.pretraining.data import hold_out
+from run_scripts.pretraining.holding_out import hold_out
 from run_scripts.pretraining.validation import HeldOutPairs, validate, warn_if_degenerate
 
 

@@ -1,0 +1,41 @@
+"""Loading the recordings that a job reads."""
+
+import logging
+
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from feature_extraction import describe_splits, find_audio_column, load_audio_dataset, undecoded
+from run_scripts.common.source_arguments import SourceArguments
+
+
+logger = logging.getLogger(__name__)
+
+
+def load_source(
+    source: SourceArguments, splits: DatasetDict | IterableDatasetDict | None = None
+) -> tuple[Dataset | IterableDataset, str]:
+    """
+    Loads the split that a job reads, and logs what all the splits hold.
+
+    Args:
+        source ([`SourceArguments`]):
+            Which recordings.
+        splits (`DatasetDict` or `IterableDatasetDict`, *optional*):
+            The data set, if it is loaded already.
+
+    Returns:
+        The recordings, with their audio left encoded, and the name of the audio column.
+
+    Raises:
+        `ValueError`, `FileNotFoundError`: if there is no such data set, split or column.
+    """
+    if splits is None:
+        splits = load_audio_dataset(
+            source.dataset_name, source.dataset_config_name, source.streaming, source.allow_remote_audio
+        )
+    logger.info(f"{source.dataset_name} has {describe_splits(splits)}.")
+    if source.dataset_split not in splits:
+        raise ValueError(f"There is no split {source.dataset_split!r}; there are {', '.join(splits)}.")
+    dataset = splits[source.dataset_split]
+    column = find_audio_column(dataset, source.audio_column)
+    return undecoded(dataset, column), column

@@ -1,0 +1,34 @@
+"""The arguments that say which recordings a job reads. Importing this file loads no heavy library."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class SourceArguments:
+    """The recordings: a split of a data set, and its audio column."""
+
+    dataset_name: str = field(
+        metadata={
+            "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub."
+        }
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "The configuration of a data set on the Hub."}
+    )
+    dataset_split: str = field(default="train", metadata={"help": "The split to read."})
+    audio_column: str | None = field(
+        default=None, metadata={"help": "The audio column. Defaults to the only column of type Audio."}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to stream the data set, without a local copy. One worker then reads each of its shards."
+        },
+    )
+    allow_remote_audio: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether rows of Parquet that name an audio file, rather than hold it, may name any file and any "
+            "URL. By default they may name files below the data set's own folder."
+        },
+    )
