@@ -14,8 +14,9 @@ class EmbeddingArguments(SourceArguments):
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "The clips: an audio file, a folder or a list of audio files, a folder or glob of Parquet or tar "
-            "files, or a data set on the Hub. Not needed to search or to map what is embedded already."
+            "help": "The clips: a folder of audio files, a folder or glob of Parquet or tar files, a CSV or JSON "
+            "Lines file, a list of files (.txt), a single audio file, or a data set on the Hub. Not needed to search or to "
+            "map what is embedded already."
         },
     )
     dataset_split: str | None = field(default=None, metadata={"help": "The split to embed. Defaults to all splits."})

@@ -178,7 +178,7 @@ def test_unsupported_audio_and_metadata_are_warned_of(tmp_path, caplog):
     assert len(load_audio_dataset(str(tmp_path))["train"]) == 2
     unsupported, metadata = [record.message for record in caplog.records]
     assert "Unsupported audio is left out (2 .m4a, 1 .wma; for example dog/c.m4a)" in unsupported
-    assert f"{tmp_path / 'metadata.csv'} is not read" in metadata
+    assert f"The metadata are left out: {tmp_path / 'metadata.csv'} cannot be read" in metadata
 
 
 def test_nothing_but_unsupported_audio(tmp_path):
@@ -254,10 +254,14 @@ def test_empty_name(name):
         load_audio_dataset(name)
 
 
-def test_single_audio_file(tmp_path):
+def test_single_file(tmp_path):
     write_flac(tmp_path / "a.flac", numbered_clip(1))
-    with pytest.raises(ValueError, match="a.flac is a single file.*pass its folder"):
-        load_audio_dataset(str(tmp_path / "a.flac"))
+    write_flac(tmp_path / "b.flac", numbered_clip(2))
+    (row,) = load_audio_dataset(str(tmp_path / "a.flac"))["train"]
+    assert row["audio"]["path"] == str(tmp_path / "a.flac")
+    (tmp_path / "notes.doc").touch()
+    with pytest.raises(ValueError, match="notes.doc is neither audio nor CSV"):
+        load_audio_dataset(str(tmp_path / "notes.doc"))
 
 
 # Parquet
