@@ -8,18 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict
 
-from .audio import AUDIO_SUFFIXES
+from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_source import storable_name
+from .ffmpeg import FFMPEG_SUFFIXES
 from .tables import METADATA_FILES, SPLITS_BY_NAME, encode_classes, read_table
 
 
 logger = logging.getLogger(__name__)
-
-# Audio, and videos with sound, that soundfile cannot decode.
-UNSUPPORTED_SUFFIXES = (
-    *(".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mka", ".3gp", ".amr", ".ape", ".wv", ".tta", ".mpc"),
-    *(".ac3", ".dts", ".ra", ".spx", ".dsf"),
-)
 
 
 def list_files(root: Path) -> list[Path]:
@@ -52,8 +47,9 @@ def load_audio_folder(root: Path, files: list[Path]) -> DatasetDict:
     Raises:
         `FileNotFoundError`: if there is no audio among the files.
     """
-    unsupported = [path for path in files if path.suffix.lower() in UNSUPPORTED_SUFFIXES]
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    suffixes = decodable_suffixes()
+    unsupported = [path for path in files if path.suffix.lower() in set(FFMPEG_SUFFIXES) - set(suffixes)]
+    audio = [path for path in files if path.suffix.lower() in suffixes]
     if not audio:
         raise FileNotFoundError(
             f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, .parquet or .tar."
@@ -100,7 +96,10 @@ def _select_listed(root: Path, audio: list[Path], listed: list[str]) -> list[Pat
 def _describe_unsupported(files: list[Path]) -> str:
     counts = Counter(path.suffix.lower() for path in files)
     listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
-    return f"Unsupported audio is left out ({listed}; for example {files[0]}): convert it, for example to .flac."
+    return (
+        f"Unsupported audio is left out ({listed}; for example {files[0]}): install the program ffmpeg, which decodes "
+        "it, or convert it, for example to .flac."
+    )
 
 
 def _find_splits(root: Path, files: list[Path]) -> tuple[dict[str, list[Path]], int]:

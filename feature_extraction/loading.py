@@ -22,8 +22,9 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from .audio import AUDIO_SUFFIXES
-from .audio_folder import UNSUPPORTED_SUFFIXES, list_files, load_audio_folder
+from .audio import AUDIO_SUFFIXES, decodable_suffixes
+from .audio_folder import list_files, load_audio_folder
+from .ffmpeg import FFMPEG_SUFFIXES
 from .parquet import build_parquet, check_paths, load_parquet
 from .tables import METADATA_FILES, TABLE_SUFFIXES, load_tables
 from .tars import STORED_AUDIO, load_tars
@@ -32,7 +33,7 @@ from .tars import STORED_AUDIO, load_tars
 logger = logging.getLogger(__name__)
 
 # A name with one of these endings is that of a file.
-FILE_SUFFIXES = (*AUDIO_SUFFIXES, *UNSUPPORTED_SUFFIXES, *TABLE_SUFFIXES, ".gz", ".zip")
+FILE_SUFFIXES = (*AUDIO_SUFFIXES, *FFMPEG_SUFFIXES, *TABLE_SUFFIXES, ".gz", ".zip")
 
 # One of these files is in a folder that `save_to_disk` has written: of all splits, or of one.
 SAVED = ("dataset_dict.json", "state.json")
@@ -99,7 +100,7 @@ def load_audio_dataset(
         splits = load_tables(_match(path))
         # A plain list is its owner's own, as arguments of a command are. Other tables come with data sets.
         return splits if path.suffix == ".txt" else _checked(splits, _roots(name, allow_remote_audio), name)
-    if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+    if path.suffix.lower() in AUDIO_SUFFIXES + FFMPEG_SUFFIXES and path.is_file():
         return load_audio_folder(path.parent, [Path(path.name)])
     if path.suffix == ".parquet":
         if "://" not in name:
@@ -166,7 +167,7 @@ def _load_folder(root: Path, streaming: bool, allow_remote_audio: bool) -> Datas
     by_kind = {
         "tar files": [path for path in files if path.suffix == ".tar"],
         "Parquet files": [path for path in files if path.suffix == ".parquet" and path.name not in METADATA_FILES],
-        "audio files": [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES],
+        "audio files": [path for path in files if path.suffix.lower() in decodable_suffixes()],
     }
     kind = max(by_kind, key=lambda kind: len(by_kind[kind]))
     for other, paths in by_kind.items():

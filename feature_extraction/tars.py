@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Features, IterableDataset, IterableDatasetDict, Value
 
-from .audio import AUDIO_SUFFIXES
+from .audio import decodable_suffixes
 from .audio_source import storable_name
 from .errors import CorruptShardError
 from .tables import splits_of
@@ -85,6 +85,7 @@ def _group(tar: tarfile.TarFile) -> Iterator[tuple[list[dict[str, Any]], str | N
     Yields the audio of each, which is more than one clip at times, and its label.
     """
     key, clips, label = None, [], None
+    audio_suffixes = decodable_suffixes()
     try:
         for member in tar:
             folder, name = os.path.split(member.name)
@@ -93,7 +94,7 @@ def _group(tar: tarfile.TarFile) -> Iterator[tuple[list[dict[str, Any]], str | N
                     yield clips, label
                 key, clips, label = (folder, name.split(".")[0]), [], None
             suffix = Path(name).suffix.lower()
-            if member.isfile() and suffix in AUDIO_SUFFIXES:
+            if member.isfile() and suffix in audio_suffixes:
                 clips.append({"bytes": tar.extractfile(member).read(), "path": storable_name(member.name)})
             elif member.isfile() and suffix in LABEL_SUFFIXES:
                 label = _read_label(tar.extractfile(member).read(), suffix) or label

@@ -15,8 +15,8 @@ class EmbeddingArguments(SourceArguments):
         default=None,
         metadata={
             "help": "The clips: a folder of audio files, a folder or glob of Parquet or tar files, a CSV or JSON "
-            "Lines file, a list of files (.txt), a single audio file, or a data set on the Hub. Not needed to search or to "
-            "map what is embedded already."
+            "Lines file, a list of files (.txt), a single audio file, or a data set on the Hub. Not needed to search "
+            "or to map what is embedded already."
         },
     )
     dataset_split: str | None = field(default=None, metadata={"help": "The split to embed. Defaults to all splits."})

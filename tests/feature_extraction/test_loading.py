@@ -172,7 +172,8 @@ def test_the_kind_of_most_files_is_read(tmp_path, parquet, caplog, num_audio, nu
     assert len(caplog.records) == (num_audio > 0) + (num_tars > 0) + (num_parquet > 0) - 1
 
 
-def test_unsupported_audio_and_metadata_are_warned_of(tmp_path, caplog):
+def test_unsupported_audio_and_metadata_are_warned_of(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("feature_extraction.audio.has_ffmpeg", lambda: False)
     for name in ("cat/a.flac", "dog/b.flac", "dog/c.m4a", "dog/d.M4A", "dog/e.wma", "metadata.csv", "notes.txt"):
         write_flac(tmp_path / name, numbered_clip(1))
     assert len(load_audio_dataset(str(tmp_path))["train"]) == 2
@@ -181,7 +182,8 @@ def test_unsupported_audio_and_metadata_are_warned_of(tmp_path, caplog):
     assert f"The metadata are left out: {tmp_path / 'metadata.csv'} cannot be read" in metadata
 
 
-def test_nothing_but_unsupported_audio(tmp_path):
+def test_nothing_but_unsupported_audio(tmp_path, monkeypatch):
+    monkeypatch.setattr("feature_extraction.audio.has_ffmpeg", lambda: False)
     (tmp_path / "a.m4a").touch()
     with pytest.raises(FileNotFoundError, match=r"holds no audio.*Unsupported audio is left out \(1 .m4a"):
         load_audio_dataset(str(tmp_path))
