@@ -1,4 +1,4 @@
-"""Decoding of audio to a mono waveform: soundfile decodes, and soxr resamples."""
+"""Decoding of audio to a mono waveform: soundfile decodes, or ffmpeg where it cannot, and soxr resamples."""
 
 import math
 import os
@@ -12,6 +12,7 @@ import soxr
 
 from .audio_source import clip_errors, identify, open_decoder, open_file, samples_in_memory
 from .errors import AudioDecodingError
+from .ffmpeg import FFMPEG_SUFFIXES, has_ffmpeg
 
 
 # The endings of the files that soundfile decodes.
@@ -26,6 +27,11 @@ BLOCK = 2**18
 
 # Audio below this sampling rate, in hertz, has a damaged header, and would become thousands of times as long.
 LOWEST_RATE = 100
+
+
+def decodable_suffixes() -> tuple[str, ...]:
+    """The endings of the files that can be decoded, which are more where ffmpeg is installed."""
+    return AUDIO_SUFFIXES + FFMPEG_SUFFIXES * has_ffmpeg()
 
 
 class AudioFile:

@@ -5,25 +5,16 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict
-from datasets.data_files import SPLIT_KEYWORDS
 
-from .audio import AUDIO_SUFFIXES
+from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_source import storable_name
+from .ffmpeg import FFMPEG_SUFFIXES
+from .tables import METADATA_FILES, SPLITS_BY_NAME, encode_classes, read_table
 
 
 logger = logging.getLogger(__name__)
-
-# Audio, and videos with sound, that soundfile cannot decode.
-UNSUPPORTED_SUFFIXES = (
-    *(".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mka", ".3gp", ".amr", ".ape", ".wv", ".tta", ".mpc"),
-    *(".ac3", ".dts", ".ra", ".spx", ".dsf"),
-)
-
-# Folders of audio files with these names, in any case, are splits, not classes.
-SPLITS_BY_NAME = {keyword: str(split) for split, keywords in SPLIT_KEYWORDS.items() for keyword in keywords}
-
-METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def list_files(root: Path) -> list[Path]:
@@ -56,8 +47,9 @@ def load_audio_folder(root: Path, files: list[Path]) -> DatasetDict:
     Raises:
         `FileNotFoundError`: if there is no audio among the files.
     """
-    unsupported = [path for path in files if path.suffix.lower() in UNSUPPORTED_SUFFIXES]
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    suffixes = decodable_suffixes()
+    unsupported = [path for path in files if path.suffix.lower() in set(FFMPEG_SUFFIXES) - set(suffixes)]
+    audio = [path for path in files if path.suffix.lower() in suffixes]
     if not audio:
         raise FileNotFoundError(
             f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, .parquet or .tar."
@@ -65,22 +57,49 @@ def load_audio_folder(root: Path, files: list[Path]) -> DatasetDict:
         )
     if unsupported:
         logger.warning(f"{root}: {_describe_unsupported(unsupported)}")
+    metadata = _read_metadata(root, files)
+    if metadata is not None:
+        audio = _select_listed(root, audio, metadata["audio"].to_pylist())
+    splits, label_depth = _find_splits(root, audio)
+    labels = None
+    if metadata is None or "label" not in metadata.column_names:
+        labels = _find_labels(root, [path for paths in splits.values() for path in paths], label_depth)
+    datasets = {split: _folder_dataset(root, paths, label_depth, labels, metadata) for split, paths in splits.items()}
+    return encode_classes(DatasetDict(datasets)) if labels is None else DatasetDict(datasets)
+
+
+def _read_metadata(root: Path, files: list[Path]) -> pa.Table | None:
+    """Reads the metadata in a folder of audio as one table, `None` if there is none."""
+    tables = []
     for path in files:
         if path.name in METADATA_FILES:
-            logger.warning(
-                f"{root / path} is not read: the labels of a folder of audio are the names of its folders. To use the "
-                "columns of this file, load the folder with `datasets.load_dataset('audiofolder', data_dir=...)` and "
-                "write it with `to_parquet`."
-            )
-    splits, label_depth = _find_splits(root, audio)
-    labels = _find_labels(root, [path for paths in splits.values() for path in paths], label_depth)
-    return DatasetDict({split: _folder_dataset(root, paths, label_depth, labels) for split, paths in splits.items()})
+            try:
+                tables.append(read_table(root / path))
+            except ValueError as error:
+                logger.warning(f"The metadata are left out: {error}")
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+
+def _select_listed(root: Path, audio: list[Path], listed: list[str]) -> list[Path]:
+    """Selects the audio files that the metadata list."""
+    names = set(listed)
+    chosen = [path for path in audio if storable_name(root / path) in names]
+    if not chosen:
+        raise FileNotFoundError(f"The metadata in {root} list no audio file that is there, for example {listed[:1]}.")
+    if len(chosen) < len(audio):
+        logger.warning(f"{root}: {len(audio) - len(chosen)} audio files are left out, which the metadata do not list.")
+    if missing := len(names) - len(chosen):
+        logger.warning(f"{root}: {missing} files that the metadata list are not there.")
+    return chosen
 
 
 def _describe_unsupported(files: list[Path]) -> str:
     counts = Counter(path.suffix.lower() for path in files)
     listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
-    return f"Unsupported audio is left out ({listed}; for example {files[0]}): convert it, for example to .flac."
+    return (
+        f"Unsupported audio is left out ({listed}; for example {files[0]}): install the program ffmpeg, which decodes "
+        "it, or convert it, for example to .flac."
+    )
 
 
 def _find_splits(root: Path, files: list[Path]) -> tuple[dict[str, list[Path]], int]:
@@ -120,9 +139,17 @@ def _find_labels(root: Path, files: list[Path], depth: int) -> ClassLabel | None
     return ClassLabel(names=names)
 
 
-def _folder_dataset(root: Path, files: list[Path], label_depth: int, labels: ClassLabel | None) -> Dataset:
-    columns = {"audio": [storable_name(root / path) for path in files]}
+def _folder_dataset(
+    root: Path, files: list[Path], label_depth: int, labels: ClassLabel | None, metadata: pa.Table | None
+) -> Dataset:
+    names = [storable_name(root / path) for path in files]
+    columns = pa.table({"audio": pa.array(names, pa.string())})
     if labels is not None:
-        columns["label"] = [storable_name(path.parts[label_depth]) for path in files]
-    dataset = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+        columns = columns.append_column("label", [[storable_name(path.parts[label_depth]) for path in files]])
+    if metadata is not None:
+        rows = {name: row for row, name in enumerate(metadata["audio"].to_pylist())}
+        listed = metadata.take([rows[name] for name in names]).drop_columns("audio")
+        for name in listed.column_names:
+            columns = columns.append_column(name, listed[name])
+    dataset = Dataset(columns).cast_column("audio", Audio(decode=False))
     return dataset if labels is None else dataset.cast_column("label", labels)

@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, BinaryIO
 
 import fsspec
@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 
 from .errors import AudioDecodingError, BadClipError, MissingAudioError
+from .ffmpeg import FFMPEG_SUFFIXES, convert
 
 
 # Encoders that write to a pipe leave the length out of the FLAC header. libsndfile then reports a length above this
@@ -171,11 +172,14 @@ def open_decoder(file: BinaryIO, name: str) -> Iterator[soundfile.SoundFile]:
     if file.seek(0, os.SEEK_END) == 0:
         raise AudioDecodingError(f"{name} is empty: it has 0 bytes.", kind="empty")
     file.seek(0)
-    try:
-        decoder = BlockReader(file)
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise AudioDecodingError(f"{name} is not audio that soundfile can decode: {error}") from error
-    with decoder:
+    with ExitStack() as stack:
+        try:
+            decoder = BlockReader(file)
+        except (soundfile.SoundFileError, TypeError) as error:
+            if not name.lower().endswith(FFMPEG_SUFFIXES):
+                raise AudioDecodingError(f"{name} is not audio that soundfile can decode: {error}") from error
+            decoder = BlockReader(stack.enter_context(convert(file, name)))
+        stack.enter_context(decoder)
         if decoder.frames >= UNKNOWN_LENGTH:
             raise AudioDecodingError(f"The header of {name} does not say how long it is: encode it again, to a file.")
         yield decoder

@@ -15,6 +15,7 @@ from datasets import (
     IterableDatasetDict,
     load_dataset,
     load_dataset_builder,
+    load_from_disk,
 )
 from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub import HfApi
@@ -23,16 +24,21 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id
 
-from .audio import AUDIO_SUFFIXES
-from .audio_folder import METADATA_FILES, UNSUPPORTED_SUFFIXES, list_files, load_audio_folder
+from .audio import AUDIO_SUFFIXES, decodable_suffixes
+from .audio_folder import list_files, load_audio_folder
+from .ffmpeg import FFMPEG_SUFFIXES
 from .parquet import build_parquet, check_paths, load_parquet
+from .tables import METADATA_FILES, TABLE_SUFFIXES, load_tables
 from .tars import STORED_AUDIO, load_tars
 
 
 logger = logging.getLogger(__name__)
 
 # A name with one of these endings is that of a file.
-FILE_SUFFIXES = (*AUDIO_SUFFIXES, *UNSUPPORTED_SUFFIXES, ".csv", ".gz", ".json", ".jsonl", ".zip")
+FILE_SUFFIXES = (*AUDIO_SUFFIXES, *FFMPEG_SUFFIXES, *TABLE_SUFFIXES, ".gz", ".zip")
+
+# One of these files is in a folder that `save_to_disk` has written: of all splits, or of one.
+SAVED = ("dataset_dict.json", "state.json")
 
 # How long the Hub may take to say whether it has a data set.
 LOOK_UP_SECONDS = 10
@@ -54,10 +60,15 @@ def load_audio_dataset(
             - a folder of audio files, at any depth. If they lie in sub-folders, each has a `label`, the name of the
               topmost one. If all the topmost folders have names of splits as `datasets` knows them (`train`,
               `Training`, `dev`, `test` and so on), they are the splits `train`, `validation` and `test`, and the
-              folders inside them are the labels;
+              folders inside them are the labels. If the folder has a `metadata.csv`, `.jsonl` or `.parquet` with a
+              column `file_name`, as `datasets` reads it, the files that it lists are read, with its columns;
+            - a single audio file;
+            - a file or a glob pattern of CSV (`.csv`, `.tsv`), JSON Lines (`.json`, `.jsonl`) or plain lists of paths
+              (`.txt`), as [`load_tables`] reads them;
+            - a folder that `save_to_disk` of `datasets` has written;
             - a folder, a file or a glob pattern of Parquet;
-            - a folder, a file or a glob pattern of tar files as WebDataset writes them. Only their audio is read, as
-              a single split, `train`, and always as a stream;
+            - a folder, a file or a glob pattern of tar files as WebDataset writes them, as [`load_tars`] reads them,
+              always as a stream;
             - a data set on the Hub.
 
             Of a folder that has several of these, the kind is read that most of its files are of.
@@ -67,16 +78,16 @@ def load_audio_dataset(
             Whether to read Parquet or the Hub as a stream rather than make a local copy first. Audio files are never
             copied.
         allow_remote_audio (`bool`, *optional*, defaults to `False`):
-            Whether rows of Parquet that name an audio file, and do not hold it, may name any file and any URL. By
-            default they may name files below the data set's own folder.
+            Whether rows that name an audio file, and do not hold it, may name any file and any URL. By default they
+            may name files below the data set's own folder. A list in a `.txt` file may name any.
 
     Returns:
         `DatasetDict` or `IterableDatasetDict` of the splits.
 
     Raises:
         `FileNotFoundError`: if there is nothing of this name, or if the folder has no audio, Parquet or tar files.
-        `ValueError`: if the name is empty, or that of a single audio file.
-        `PermissionError`: if a row of Parquet names a file that is not allowed. A stream raises it when it is read.
+        `ValueError`: if the name is empty or that of a file of another kind, or if a table cannot be read.
+        `PermissionError`: if a row names a file that is not allowed. A stream raises it when it is read.
     """
     if not name.strip():
         raise ValueError(
@@ -84,17 +95,28 @@ def load_audio_dataset(
             "a data set on the Hub."
         )
     path = Path(name).expanduser()
+    if path.is_dir() and any((path / marker).exists() for marker in SAVED):
+        return _load_saved(path, allow_remote_audio)
     if path.is_dir():
         return _load_folder(path, streaming, allow_remote_audio)
     if path.suffix == ".tar" and "://" not in name:
         return load_tars(_match(path))
+    if path.suffix in TABLE_SUFFIXES and "://" not in name:
+        splits = load_tables(_match(path))
+        # A plain list is its owner's own, as arguments of a command are. Other tables come with data sets.
+        return splits if path.suffix == ".txt" else _checked(splits, _roots(name, allow_remote_audio), name)
+    if path.suffix.lower() in AUDIO_SUFFIXES + FFMPEG_SUFFIXES and path.is_file():
+        return load_audio_folder(path.parent, [Path(path.name)])
     if path.suffix == ".parquet":
         if "://" not in name:
             _match(path)
-        roots = None if allow_remote_audio else [_folder_of(name)]
+        roots = _roots(name, allow_remote_audio)
         return _load_parquet(name, roots, streaming, data_files=name if "://" in name else str(path))
     if path.exists():
-        raise ValueError(f"{path} is a single file that is neither Parquet nor tar: pass its folder.")
+        raise ValueError(
+            f"{path} is neither audio nor CSV, JSON Lines, a list in a .txt file, Parquet or tar: pass one of these, "
+            "or its folder."
+        )
     if _is_path(name):
         raise FileNotFoundError(f"There is no file or folder {name}.")
     return _load_from_hub(name, config_name, streaming, allow_remote_audio)
@@ -115,6 +137,24 @@ def _folder_of(name: str) -> str:
     return f"{folder}/" if "://" in name else os.path.expanduser(folder)
 
 
+def _roots(name: str, allow_remote_audio: bool) -> list[str] | None:
+    return None if allow_remote_audio else [_folder_of(name) or "."]
+
+
+def _checked(splits: DatasetDict, roots: list[str] | None, name: str) -> DatasetDict:
+    """Returns the splits, after a check that their rows name no other files than those in `roots`."""
+    for dataset in splits.values():
+        check_paths(dataset.data.table, roots, name)
+    return splits
+
+
+def _load_saved(root: Path, allow_remote_audio: bool) -> DatasetDict:
+    """Loads what `save_to_disk` of `datasets` has written."""
+    saved = load_from_disk(str(root))
+    splits = saved if isinstance(saved, DatasetDict) else DatasetDict({str(saved.split or "train"): saved})
+    return _checked(splits, None if allow_remote_audio else [str(root)], str(root))
+
+
 def _is_path(name: str) -> bool:
     """Whether a name, of which there is no file, cannot be that of a data set on the Hub."""
     if name.startswith((".", "/", "~")) or name.lower().endswith(FILE_SUFFIXES):
@@ -132,7 +172,7 @@ def _load_folder(root: Path, streaming: bool, allow_remote_audio: bool) -> Datas
     by_kind = {
         "tar files": [path for path in files if path.suffix == ".tar"],
         "Parquet files": [path for path in files if path.suffix == ".parquet" and path.name not in METADATA_FILES],
-        "audio files": [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES],
+        "audio files": [path for path in files if path.suffix.lower() in decodable_suffixes()],
     }
     kind = max(by_kind, key=lambda kind: len(by_kind[kind]))
     for other, paths in by_kind.items():
@@ -167,10 +207,7 @@ def _load_from_hub(
     try:
         _look_up_on_hub(name)
         if not streaming:
-            splits = load_dataset(name, config_name)
-            for dataset in splits.values():
-                check_paths(dataset.data.table, roots, name)
-            return splits
+            return _checked(load_dataset(name, config_name), roots, name)
         builder = load_dataset_builder(name, config_name)
     except (datasets.exceptions.DatasetNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(

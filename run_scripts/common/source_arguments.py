@@ -9,7 +9,8 @@ class SourceArguments:
 
     dataset_name: str = field(
         metadata={
-            "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub."
+            "help": "A folder of audio files, a folder or glob of Parquet or tar files, a CSV or JSON Lines file, a "
+            "list of files (.txt), or a data set on the Hub."
         }
     )
     dataset_config_name: str | None = field(
@@ -28,7 +29,7 @@ class SourceArguments:
     allow_remote_audio: bool = field(
         default=False,
         metadata={
-            "help": "Whether rows of Parquet that name an audio file, rather than hold it, may name any file and any "
+            "help": "Whether rows that name an audio file, rather than hold it, may name any file and any "
             "URL. By default they may name files below the data set's own folder."
         },
     )

@@ -3,38 +3,27 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from run_scripts.common.source_arguments import SourceArguments
+
 
 CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
 
 
 @dataclass
-class EmbeddingArguments:
-    output_dir: str = field(metadata={"help": "The folder of the vectors: a new one, or that of an earlier run."})
+class EmbeddingArguments(SourceArguments):
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "The clips: a folder or a list of audio files, a folder or glob of Parquet or tar files, or a "
-            "data set on the Hub. Not needed to search or to map what is embedded already."
+            "help": "The clips: a folder of audio files, a folder or glob of Parquet or tar files, a CSV or JSON "
+            "Lines file, a list of files (.txt), a single audio file, or a data set on the Hub. Not needed to search "
+            "or to map what is embedded already."
         },
-    )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "The configuration of a data set on the Hub."}
     )
     dataset_split: str | None = field(default=None, metadata={"help": "The split to embed. Defaults to all splits."})
-    audio_column: str | None = field(
-        default=None, metadata={"help": "The audio column. Defaults to the only column of type Audio."}
+    output_dir: str = field(
+        kw_only=True, metadata={"help": "The folder of the vectors: a new one, or that of an earlier run."}
     )
     label_column: str = field(default="label", metadata={"help": "The column of labels, if there is one."})
-    streaming: bool = field(
-        default=False, metadata={"help": "Whether to stream Parquet or the Hub without a local copy."}
-    )
-    allow_remote_audio: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether rows of Parquet that name an audio file, rather than hold it, may name any file and any "
-            "URL. By default they may name files below the data set's own folder."
-        },
-    )
     model_name_or_path: str | None = field(
         default=None,
         metadata={

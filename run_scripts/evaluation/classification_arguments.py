@@ -57,10 +57,20 @@ class ModelArguments:
 class DataArguments:
     dataset_name: str | None = field(
         default=None,
-        metadata={"help": "Labelled clips: a folder of audio or Parquet files, or a data set on the Hub."},
+        metadata={
+            "help": "Labelled clips: a folder of audio, Parquet or tar files, a CSV or JSON Lines file, or a data set "
+            "on the Hub."
+        },
     )
     dataset_config_name: str | None = field(
         default=None, metadata={"help": "The configuration of a data set on the Hub."}
+    )
+    allow_remote_audio: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether rows that name an audio file, rather than hold it, may name any file and any URL. By "
+            "default they may name files below the data set's own folder."
+        },
     )
     task: str | None = field(
         default=None, metadata={"help": f"One of the paper's tasks, in place of a data set: {', '.join(TASKS)}."}

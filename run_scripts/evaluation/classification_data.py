@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
-from feature_extraction import ClipDecoder, COLAFeatureExtractor, load_audio_dataset, undecoded
+from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from modeling_cola import COLAModel
 from run_scripts.evaluation.bad_clips import SKIPPED, count_kinds, drop_bad_clips, write_skipped
 from run_scripts.evaluation.classification_arguments import DataArguments
 from run_scripts.evaluation.embedding_cache import embed_cached
-from run_scripts.evaluation.labels import LabelledClips, prepare_clips
+from run_scripts.evaluation.labels import LabelledClips, load_rows, prepare_clips
 from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 from run_scripts.paper_tasks import TASKS
 
@@ -24,7 +24,7 @@ def load_clips(data_args: DataArguments, args: ClassificationArguments) -> Label
     if data_args.task is not None:
         splits = TASKS[data_args.task].load(data_args.data_dir)
     else:
-        splits = load_audio_dataset(data_args.dataset_name, data_args.dataset_config_name)
+        splits = load_rows(data_args.dataset_name, data_args.dataset_config_name, data_args.allow_remote_audio)
     if data_args.skip_bad_clips:
         splits, notes = drop_bad_clips(
             splits, data_args.audio_column, args.dataloader_num_workers, name=data_args.name

@@ -1,19 +1,44 @@
 """Labelled data sets: encoding their labels as classes, and splitting them."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, LargeList, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, LargeList, List, Value
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from feature_extraction import find_audio_column, load_audio_dataset
+from feature_extraction.tables import encode_classes
 
 
 # The names under which each split is looked for, and the share of the training clips that is held out without it.
 SPLIT_NAMES = {"test": ("test", "eval"), "validation": ("validation", "valid", "val", "dev")}
 HELD_OUT_SHARES = {"test": 0.2, "validation": 0.1}
+
+
+def load_rows(name: str, config_name: str | None = None, allow_remote_audio: bool = False) -> DatasetDict:
+    """
+    Loads the splits of a data set for training, which draws clips in any order. Tar files, which are read as streams,
+    are copied to the cache of `datasets`, with their labels as classes. The arguments are those of
+    [`load_audio_dataset`].
+    """
+    splits = load_audio_dataset(name, config_name, allow_remote_audio=allow_remote_audio)
+    if isinstance(splits, DatasetDict):
+        return splits
+    return encode_classes(
+        DatasetDict(
+            {
+                split: Dataset.from_generator(_read, stream.features, gen_kwargs={"stream": stream})
+                for split, stream in splits.items()
+            }
+        )
+    )
+
+
+def _read(stream: IterableDataset) -> Iterator[dict[str, Any]]:
+    yield from stream
 
 
 def load_labelled(name: str) -> DatasetDict:
@@ -27,7 +52,7 @@ def load_labelled(name: str) -> DatasetDict:
     Raises:
         `ValueError`: If a split is missing or its labels are not a `ClassLabel`.
     """
-    splits = load_audio_dataset(name)
+    splits = load_rows(name)
     for split in ("train", "test"):
         if split not in splits or not isinstance(splits[split].features.get("label"), ClassLabel):
             raise ValueError(f"{name} needs the splits train and test, each with a ClassLabel column named 'label'.")

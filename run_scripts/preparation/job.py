@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Audio, Dataset, Features, IterableDataset
 
-from feature_extraction.audio_folder import SPLITS_BY_NAME
+from feature_extraction.tables import SPLITS_BY_NAME
 from run_scripts.common.resume import check_settings, write_json
 from run_scripts.common.source import load_source
 from run_scripts.common.source_arguments import SourceArguments

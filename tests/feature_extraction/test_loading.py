@@ -173,16 +173,18 @@ def test_the_kind_of_most_files_is_read(tmp_path, parquet, caplog, num_audio, nu
     assert len(caplog.records) == (num_audio > 0) + (num_tars > 0) + (num_parquet > 0) - 1
 
 
-def test_unsupported_audio_and_metadata_are_warned_of(tmp_path, caplog):
+def test_unsupported_audio_and_metadata_are_warned_of(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("feature_extraction.audio.has_ffmpeg", lambda: False)
     for name in ("cat/a.flac", "dog/b.flac", "dog/c.m4a", "dog/d.M4A", "dog/e.wma", "metadata.csv", "notes.txt"):
         write_flac(tmp_path / name, numbered_clip(1))
     assert len(load_audio_dataset(str(tmp_path))["train"]) == 2
     unsupported, metadata = [record.message for record in caplog.records]
     assert "Unsupported audio is left out (2 .m4a, 1 .wma; for example dog/c.m4a)" in unsupported
-    assert f"{tmp_path / 'metadata.csv'} is not read" in metadata
+    assert f"The metadata are left out: {tmp_path / 'metadata.csv'} cannot be read" in metadata
 
 
-def test_nothing_but_unsupported_audio(tmp_path):
+def test_nothing_but_unsupported_audio(tmp_path, monkeypatch):
+    monkeypatch.setattr("feature_extraction.audio.has_ffmpeg", lambda: False)
     (tmp_path / "a.m4a").touch()
     with pytest.raises(FileNotFoundError, match=r"holds no audio.*Unsupported audio is left out \(1 .m4a"):
         load_audio_dataset(str(tmp_path))
@@ -264,10 +266,14 @@ def test_empty_name(name):
         load_audio_dataset(name)
 
 
-def test_single_audio_file(tmp_path):
+def test_single_file(tmp_path):
     write_flac(tmp_path / "a.flac", numbered_clip(1))
-    with pytest.raises(ValueError, match="a.flac is a single file.*pass its folder"):
-        load_audio_dataset(str(tmp_path / "a.flac"))
+    write_flac(tmp_path / "b.flac", numbered_clip(2))
+    (row,) = load_audio_dataset(str(tmp_path / "a.flac"))["train"]
+    assert row["audio"]["path"] == str(tmp_path / "a.flac")
+    (tmp_path / "notes.doc").touch()
+    with pytest.raises(ValueError, match="notes.doc is neither audio nor CSV"):
+        load_audio_dataset(str(tmp_path / "notes.doc"))
 
 
 # Parquet

@@ -1,12 +1,14 @@
 """Encoding labels and splitting labelled data sets."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from run_scripts.evaluation.labels import encode_labels, split_dataset
+from helpers import write_tar
+from run_scripts.evaluation.labels import encode_labels, load_rows, split_dataset
 
 
 def clips(counts: dict[str, int]) -> Dataset:
@@ -119,3 +121,13 @@ def test_groups_are_not_divided_when_clips_are_held_out(several_labels: bool):
     one = DatasetDict({"train": clips["train"].remove_columns("group").add_column("group", ["x"] * 240)})
     with pytest.raises(ValueError, match="none could be held out of 'train': all clips have the same value"):
         split_dataset(encode_labels(one, "label")[0], "label", 0)
+
+
+def test_tar_files_are_copied_with_their_labels_as_classes(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    members = {"0.wav": b"one", "0.cls": b"dog", "1.wav": b"two", "1.cls": b"cat"}
+    write_tar(tmp_path / "train-0.tar", members)
+    clips = load_rows(str(tmp_path / "train-0.tar"))["train"]
+    assert clips.features["label"] == ClassLabel(names=["cat", "dog"]) and clips["label"][:] == [1, 0]
+    write_tar(tmp_path / "train-0.tar", members | {"2.wav": b"three", "2.cls": b"cow"})
+    assert len(load_rows(str(tmp_path / "train-0.tar"))["train"]) == 3
