@@ -7,7 +7,8 @@ SEED ?= 0
 TASKS ?=
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-best pretrain-paper test test-slow style quality precommit clean
+.PHONY: help install quickstart pretrain-best pretrain-paper benchmark-speed test test-slow style quality \
+	precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
@@ -15,6 +16,7 @@ help:
 	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
+	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
 	@echo "make style | quality            format | check lint and format"
 
@@ -43,6 +45,9 @@ pretrain-best pretrain-paper: install
 		--seed $(SEED) --resume_from_checkpoint $(FLAGS)
 	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
+
+benchmark-speed: install
+	$(BIN)/python run_scripts/measure_speed.py --output_dir outputs/speed
 
 test: install
 	$(BIN)/python -m pytest
