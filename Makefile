@@ -8,7 +8,8 @@ TASKS ?=
 EXTRAS := demo,maeb,notebook,onnx,search,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-best pretrain-paper test test-slow test-extras style quality precommit clean
+.PHONY: help install quickstart pretrain-best pretrain-paper benchmark-speed test test-slow test-extras style \
+	quality precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
@@ -16,6 +17,7 @@ help:
 	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
+	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
 	@echo "make test-extras                install the optional dependencies and test what needs them"
 	@echo "make style | quality            format | check lint and format"
@@ -45,6 +47,9 @@ pretrain-best pretrain-paper: install
 		--seed $(SEED) --resume_from_checkpoint $(FLAGS)
 	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
+
+benchmark-speed: install
+	$(BIN)/python run_scripts/measure_speed.py --output_dir outputs/speed
 
 # One process of the tests for each core, each with a single thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal

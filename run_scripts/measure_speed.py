@@ -1,90 +1,108 @@
 """
-Measures how much `tune_cpu` and `channels_last` speed up a training step on this machine's CPU.
+Measures the speed of this project on this machine, beside what people would use in its place.
 
-    python run_scripts/measure_speed.py --encoder compact
+    python run_scripts/measure_speed.py --output_dir outputs/speed
+    python run_scripts/measure_speed.py --output_dir outputs/speed --figures log_mel embedding
 
-Each variant runs in a process of its own, since the settings cannot be undone. The variants take turns, so that other
-load on the machine affects all of them alike. The table has the median duration of a step, and the speed-up over the
-plain variant.
+Everything that is compared has a process of its own, and the processes take turns, so that other load on the machine
+affects all of them alike; the table has the medians. Libraries that are not installed are left out. The tables are
+printed and saved as `speed.md`, with `speed.png` and a chart of time and memory for each input that grows.
 """
 
+import os
+import platform
 import statistics
-import subprocess
-import sys
-import time
 from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
 
-import torch
 from transformers import HfArgumentParser
 
-from modeling_cola import COLAConfig, COLAForPreTraining
 from run_scripts.common.command_line import run_job
-from run_scripts.common.cpu import tune_cpu
+from run_scripts.speed.figures import FIGURES, Figure
+from run_scripts.speed.growth import GROWTHS, Growth
 
 
-# Whether each variant uses `channels_last`, and whether it uses `tune_cpu`.
-VARIANTS = {"plain": (False, False), "channels_last": (True, False), "channels_last and tune_cpu": (True, True)}
+NAMES = [*FIGURES, *GROWTHS]
 
 
 @dataclass
 class SpeedArguments:
-    encoder: str = field(default="compact", metadata={"help": "The encoder to train."})
-    batch_size: int = field(default=64, metadata={"help": "Number of pairs per step."})
-    rounds: int = field(default=3, metadata={"help": "How often to measure each variant."})
-    variant: str | None = field(
-        default=None,
-        metadata={
-            "help": f"Measure only this variant, in this process, and print its seconds: {', '.join(VARIANTS)}."
-        },
+    output_dir: str = field(metadata={"help": "Folder of the tables and the charts."})
+    figures: list[str] = field(
+        default_factory=lambda: NAMES, metadata={"help": f"What to measure: {', '.join(NAMES)}. Defaults to all."}
     )
+    rounds: int = field(default=5, metadata={"help": "How many turns everything has."})
+    quick: bool = field(default=False, metadata={"help": "Measure growth on small sizes only."})
 
     def __post_init__(self) -> None:
-        if self.variant is not None and self.variant not in VARIANTS:
-            raise ValueError(f"--variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}.")
+        if unknown := [name for name in self.figures if name not in NAMES]:
+            raise ValueError(f"--figures must be among {', '.join(NAMES)}, got {', '.join(unknown)}.")
+        if self.rounds < 1:
+            raise ValueError(f"--rounds must be at least 1, got {self.rounds}.")
 
 
-def step_time(encoder: str, batch_size: int, channels_last: bool, tuned: bool, num_steps: int = 6) -> float:
-    """Returns the median duration of a training step in seconds, after two steps to warm up."""
-    if tuned:
-        tune_cpu()
-    model = COLAForPreTraining(COLAConfig(encoder=encoder)).train()
-    if channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters())
-    anchors, positives = torch.randn(2, batch_size, 96, 64)
-    times = []
-    for _ in range(2 + num_steps):
-        started = time.perf_counter()
-        model(anchors, positives).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
+def machine() -> str:
+    """The processor, the number of its cores and threads that PyTorch uses, and the date."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
+    return f"{(names or [platform.machine()])[0]}, {threads} of {os.cpu_count()} cores, {date.today()}."
 
 
-def step_time_in_own_process(variant: str, args: SpeedArguments) -> float:
-    """Runs this job for one variant in a new process, and returns the seconds that it prints."""
-    command = [sys.executable, "-m", "run_scripts.measure_speed", "--variant", variant]
-    command += ["--encoder", args.encoder, "--batch_size", str(args.batch_size)]
-    return float(subprocess.check_output(command, text=True).split()[-1])
+def figure_rows(figure: Figure, values: dict[str, float]) -> list[str]:
+    """The rows of a figure: each value, and how many times as good the first one is."""
+    first = next(iter(values.values()))
+    rows = []
+    for name, value in values.items():
+        ratio = value / first if figure.is_time else first / value
+        rows.append(f"| {figure.title} | {name} | {value:.3g} {figure.unit} | {ratio:.2f} |")
+    return rows
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the job with the arguments of a command line, by default those of the process."""
+def growth_rows(growth: Growth, points: dict[int, tuple[float, float]]) -> list[str]:
+    """The rows of what grows."""
+    return [
+        f"| {growth.title} | {size:,} {growth.size} | {seconds:.3g} | {memory:.0f} |"
+        for size, (seconds, memory) in points.items()
+    ]
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Runs the job with the arguments of a command line, by default those of the process, and returns its folder."""
     (args,) = HfArgumentParser(SpeedArguments).parse_args_into_dataclasses(argv)
-    if args.variant is not None:
-        channels_last, tuned = VARIANTS[args.variant]
-        print(step_time(args.encoder, args.batch_size, channels_last, tuned))
-        return
-    times = {variant: [] for variant in VARIANTS}
-    for _ in range(args.rounds):
-        for variant in VARIANTS:
-            times[variant].append(step_time_in_own_process(variant, args))
-    plain = statistics.median(times["plain"])
-    print(f"| {args.encoder}, {args.batch_size} pairs per step | seconds | speed-up |\n| --- | ---: | ---: |")
-    for variant, values in times.items():
-        seconds = statistics.median(values)
-        print(f"| {variant} | {seconds:.2f} | {plain / seconds:.2f} |")
+    # Only now, so that --help is quick.
+    from tqdm.auto import tqdm
+
+    from run_scripts.speed import charts, growth, turns
+
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    results, rows, notes, grown_rows = [], [], [], []
+    for name in tqdm(args.figures, desc="Measuring"):
+        if name in GROWTHS:
+            points = growth.measure(GROWTHS[name], args.quick)
+            grown_rows += growth_rows(GROWTHS[name], points)
+            charts.plot_growth(GROWTHS[name], points, folder / f"growth_{name}.png")
+            continue
+        figure = FIGURES[name]
+        seconds, left_out = turns.measure(figure, args.rounds)
+        values = {subject: figure.value(statistics.median(times)) for subject, times in seconds.items()}
+        results.append((figure, values))
+        rows += figure_rows(figure, values)
+        notes += left_out
+        charts.plot_figures(results, folder / "speed.png")
+
+    text = [machine(), ""]
+    if rows:
+        text += ["| figure | measured | median | the first is better by |", "| --- | --- | ---: | ---: |", *rows, ""]
+    if grown_rows:
+        text += ["| growth | size | seconds | added MiB |", "| --- | --- | ---: | ---: |", *grown_rows, ""]
+    text = "\n".join([*text, *notes]).rstrip()
+    (folder / "speed.md").write_text(text + "\n")
+    print(text)
+    return folder
 
 
 if __name__ == "__main__":

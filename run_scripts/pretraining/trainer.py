@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from timm.layers import convert_sync_batchnorm
-from timm.optim import create_optimizer_v2
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -28,6 +27,7 @@ from run_scripts.pretraining.checkpointing import (
     save_best_weights,
     save_checkpoint,
 )
+from run_scripts.pretraining.optimizer import build_optimizer
 from run_scripts.pretraining.recipes import TrainingSettings
 from run_scripts.pretraining.skipped_clips import SkippedClips, check_bad_fraction
 from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, validate, warn_if_degenerate
@@ -104,14 +104,7 @@ class PretrainingTrainer:
             # With statistics of its own on each GPU, BatchNorm would reveal which positives are on the anchor's GPU.
             model = convert_sync_batchnorm(model)
         model = model.train().to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
-        # Norms and biases do not decay. PyTorch's own optimisers update all weights in one kernel.
-        optimizer = create_optimizer_v2(
-            model,
-            opt=self.settings.optim,
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            **({"fused": True} if self.settings.optim in ("adam", "adamw") else {}),
-        )
+        optimizer = build_optimizer(model, self.settings)
         # Not prepared by accelerate, which would step it once for each process.
         self.scheduler = get_scheduler(
             self.settings.lr_scheduler_type,

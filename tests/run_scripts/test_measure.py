@@ -1,16 +1,12 @@
 """The measuring jobs print their tables, whatever the numbers."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from run_scripts import measure_reading, measure_speed
-
-
-ROOT = Path(__file__).parents[2]
+from run_scripts.speed import growth, turns, workloads
+from run_scripts.speed.figures import FIGURES
 
 
 def table_of(printed: str) -> list[list[str]]:
@@ -31,14 +27,29 @@ def test_measure_reading_of_given_data(tones, capsys):
     assert [row[:2] for row in table_of(capsys.readouterr().out)] == [[tones.name, "0"], [tones.name, "1"]]
 
 
-@pytest.mark.slow
-def test_measure_speed(tmp_path):
-    command = [sys.executable, f"{ROOT}/run_scripts/measure_speed.py", "--batch_size", "2", "--rounds", "1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    printed = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
-    assert [row[0] for row in table_of(printed)] == list(measure_speed.VARIANTS)
+def test_measure_speed(tmp_path, capsys):
+    arguments = ["--output_dir", str(tmp_path), "--figures", "reading", "loss", "--rounds", "1", "--quick"]
+    measure_speed.main(arguments)
+    printed = capsys.readouterr().out
+    rows = [row for row in table_of(printed) if row[0].startswith(("Reading", "The loss"))]
+    assert [row[1] for row in rows][:2] == ["random_segments", "soundfile alone"]
+    assert [row[1].split()[0] for row in rows][2:] == ["64"]
+    assert (tmp_path / "speed.md").read_text() == printed
+    assert {path.name for path in tmp_path.glob("*.png")} == {"speed.png", "growth_loss.png"}
 
 
-def test_unknown_variant():
-    with pytest.raises(ValueError, match="--variant must be one of plain, channels_last, .*, got 'fast'"):
-        measure_speed.main(["--variant", "fast"])
+def test_every_figure_has_its_workload():
+    subjects = [subject for figure in FIGURES.values() for subject in figure.subjects]
+    assert all(callable(getattr(workloads, subject.workload)) for subject in subjects)
+    assert all(callable(getattr(growth, grows.measurement)) for grows in growth.GROWTHS.values())
+
+
+def test_a_missing_package_leaves_its_subject_out(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    turns.serve("plain_reading")
+    assert "soundfile" in capsys.readouterr().out
+
+
+def test_unknown_figure(tmp_path):
+    with pytest.raises(ValueError, match="--figures must be among log_mel, embedding, .*, got fast"):
+        measure_speed.main(["--output_dir", str(tmp_path), "--figures", "fast"])
