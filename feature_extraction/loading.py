@@ -18,8 +18,10 @@ from datasets import (
     load_from_disk,
 )
 from datasets.packaged_modules.parquet.parquet import Parquet
+from huggingface_hub import HfApi
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import HFValidationError
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id
 
 from .audio import AUDIO_SUFFIXES, decodable_suffixes
@@ -37,6 +39,9 @@ FILE_SUFFIXES = (*AUDIO_SUFFIXES, *FFMPEG_SUFFIXES, *TABLE_SUFFIXES, ".gz", ".zi
 
 # One of these files is in a folder that `save_to_disk` has written: of all splits, or of one.
 SAVED = ("dataset_dict.json", "state.json")
+
+# How long the Hub may take to say whether it has a data set.
+LOOK_UP_SECONDS = 10
 
 # How many names of classes `describe_splits` lists.
 CLASSES_SHOWN = 5
@@ -200,6 +205,7 @@ def _load_from_hub(
     roots = [f"hf://datasets/{name}@", f"hf://datasets/{name}/", str(datasets.config.HF_DATASETS_CACHE), HF_HUB_CACHE]
     roots = None if allow_remote_audio else roots
     try:
+        _look_up_on_hub(name)
         if not streaming:
             return _checked(load_dataset(name, config_name), roots, name)
         builder = load_dataset_builder(name, config_name)
@@ -210,6 +216,21 @@ def _load_from_hub(
     if isinstance(builder, Parquet):
         builder = build_parquet(builder, roots, name)
     return builder.as_streaming_dataset()
+
+
+def _look_up_on_hub(name: str) -> None:
+    """
+    Asks the Hub whether it has a data set that was never loaded here. `load_dataset` would ask again and again for
+    half a minute, but who mistypes a path should be told at once.
+
+    Raises:
+        `ConnectionError`: if the Hub does not have it, or cannot be reached.
+    """
+    if not (Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="dataset")).exists():
+        try:
+            HfApi().dataset_info(name, timeout=LOOK_UP_SECONDS)
+        except Exception as error:  # of the HTTP library, which differs between versions of huggingface_hub
+            raise ConnectionError(str(error)) from error
 
 
 def describe_splits(splits: DatasetDict | IterableDatasetDict) -> str:

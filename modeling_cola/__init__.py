@@ -2,6 +2,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification,
 
 from .configuration_cola import COLAConfig
 from .modeling_cola import (
+    SENTENCE_TRANSFORMERS_FILES,
     COLAForAudioClassification,
     COLAForPreTraining,
     COLAForPreTrainingOutput,
@@ -32,6 +33,7 @@ __all__ = [
     "COLAModel",
     "COLAModelOutput",
     "COLAPreTrainedModel",
+    "SENTENCE_TRANSFORMERS_FILES",
     "contrastive_loss",
     "decorrelation_loss",
 ]

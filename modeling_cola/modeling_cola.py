@@ -5,10 +5,13 @@ The method is that of Saeed, Grangier and Zeghidour 2020, *Contrastive Learning 
 Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper" below.
 """
 
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -24,6 +27,20 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
 from .configuration_cola import COLAConfig
+
+
+# What sentence-transformers, and mteb by it, read beside a checkpoint: that it embeds audio, and that the embedding is
+# `pooler_output`. Otherwise they average all windows by themselves, those of the padding included.
+SENTENCE_TRANSFORMERS_FILES = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    ],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"audio": {"method": "forward", "method_output_name": "pooler_output"}},
+        "module_output_name": "sentence_embedding",
+    },
+}
 
 
 @dataclass
@@ -188,6 +205,7 @@ class COLAPooling(nn.Module):
                 nn.ReLU(),
                 nn.Dropout(config.pooling_dropout),
                 nn.Linear(config.pooling_hidden_size, config.hidden_size),
+                *([nn.ReLU()] if config.pooling_relu else []),
             )
         sizes = {"dense": config.hidden_size, "statistics": 3 * bands * channels}
         self.num_features = sizes.get(self.mode, channels)
@@ -223,7 +241,7 @@ class COLAEncoder(nn.Module):
         channels, bands = self._prune_backbone(config)
         self.pooling = COLAPooling(config, channels, bands)
         self.num_features = self.pooling.num_features
-        self.register_buffer("silence", torch.tensor(float(config.padding_value)), persistent=False)
+        self.register_buffer("zero", torch.tensor(float(config.conv_padding_value)), persistent=False)
         self.gradient_checkpointing = False
 
     @torch.no_grad()
@@ -265,8 +283,8 @@ class COLAEncoder(nn.Module):
         self, windows: torch.Tensor, output_hidden_states: bool = False
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Returns h `[N, hidden_size]`, and the feature maps after each stage (an empty list unless asked for)."""
-        # From here on silence is zero, so that the zeros with which convolutions pad are silence too.
-        x = windows - self.silence
+        # The zeros with which convolutions pad stand for `conv_padding_value`, which is silence by default.
+        x = windows - self.zero
         if x.device.type == "cpu":
             # The strides of `channels_last`, which convolutions pass on to their outputs. On a CPU they are faster.
             x = x.unsqueeze(-1).permute(0, 3, 1, 2)
@@ -295,6 +313,17 @@ class COLAPreTrainedModel(PreTrainedModel):
     # The losses are means over the batch: the Trainer must not rescale them under gradient accumulation.
     accepts_loss_kwargs = False
 
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
+        """Saves the model as Transformers does, and the two files that sentence-transformers reads."""
+        super().save_pretrained(save_directory, is_main_process, **kwargs)
+        if is_main_process:
+            _write_sentence_transformers_files(save_directory)
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        # With `push_to_hub=True` this is called before `save_pretrained` returns.
+        _write_sentence_transformers_files(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
     def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
         """
         Enables or disables gradient checkpointing; `gradient_checkpointing_enable()` calls this. timm's networks
@@ -312,6 +341,11 @@ class COLAPreTrainedModel(PreTrainedModel):
                     "without it, or choose another `encoder`."
                 ) from error
         super()._set_gradient_checkpointing(enable, **kwargs)
+
+
+def _write_sentence_transformers_files(folder: str | os.PathLike) -> None:
+    for name, content in SENTENCE_TRANSFORMERS_FILES.items():
+        Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
 
 
 class COLAModel(COLAPreTrainedModel):
@@ -355,11 +389,11 @@ class COLAModel(COLAPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # The encoder is initialised as a whole, because only the constructors of its layers know their initial values.
-        # `from_pretrained` always calls this, because `silence` is never in a checkpoint; `init.copy_` then fills in
-        # only the values that the checkpoint lacks.
+        # `from_pretrained` always calls this, because `zero` is never in a checkpoint; `init.copy_` then fills in only
+        # the values that the checkpoint lacks.
         if not isinstance(module, COLAEncoder):
             return
-        init.constant_(module.silence, float(self.config.padding_value))
+        init.constant_(module.zero, float(self.config.conv_padding_value))
         # Drawn even if it is not used, because the initial values of the heads are drawn after it.
         seed = int(torch.randint(2**62, (), device="cpu"))
         if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module)):
@@ -475,7 +509,7 @@ class COLAModel(COLAPreTrainedModel):
 
 
 def _tensors(encoder: COLAEncoder) -> Iterator[torch.Tensor]:
-    """The parameters and buffers that are part of checkpoints: all but `silence`."""
+    """The parameters and buffers that are part of checkpoints: all but `zero`."""
     for module in (encoder.backbone, encoder.pooling):
         yield from chain(module.parameters(), module.buffers())
 
@@ -809,6 +843,7 @@ __all__ = [
     "COLAModel",
     "COLAModelOutput",
     "COLAPreTrainedModel",
+    "SENTENCE_TRANSFORMERS_FILES",
     "contrastive_loss",
     "decorrelation_loss",
 ]

@@ -52,5 +52,10 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]
         return evaluate(args)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The console script `cola-benchmark`."""
     run_job(main)
+
+
+if __name__ == "__main__":
+    run()

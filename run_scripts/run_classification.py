@@ -78,5 +78,10 @@ def list_trainer_arguments() -> str:
     return ", ".join(f"--{name}" for name in names if name not in ours)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The console script `cola-classify`."""
     run_job(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -46,5 +46,10 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     return search_all(args) if args.query else {}
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The console script `cola-embed`."""
     run_job(main)
+
+
+if __name__ == "__main__":
+    run()

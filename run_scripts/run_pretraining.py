@@ -34,5 +34,10 @@ def main(argv: list[str] | None = None) -> Path:
         return train(args, data_args, model_settings, training_settings)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The console script `cola-pretrain`."""
     run_job(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,8 +1,13 @@
-"""A server on this machine that speaks as much of the Hub's protocol as creating a repository and a commit takes."""
+"""
+A server on this machine that speaks as much of the Hub's protocol as it takes to create a repository, to commit to it
+and to download its files.
+"""
 
 import base64
+import hashlib
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,13 +15,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 
+# The name of each commit.
+COMMIT = "1" * 40
+
+
 class Hub(ThreadingHTTPServer):
-    """What was done to it: the names of its repositories, and each commit's files by name."""
+    """What was done to it: the names of its repositories, each commit's files, and all files of each repository."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: list[str] = []
         self.commits: list[dict[str, bytes]] = []
+        self.files: dict[str, dict[str, bytes]] = defaultdict(dict)
 
     @property
     def url(self) -> str:
@@ -38,7 +48,34 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self._answer({"id": "user/model", "sha": "0" * 40, "siblings": []})
+        if "/resolve/" in self.path:
+            self._send_file()
+        elif "/commits/" in self.path:
+            self._answer(
+                [{"id": COMMIT, "title": "", "message": "", "authors": [], "date": "2020-01-01T00:00:00.000Z"}]
+            )
+        else:
+            name = "/".join(self.path.split("?")[0].split("/")[3:5])
+            siblings = [{"rfilename": path} for path in self.server.files[name]]
+            self._answer({"id": name, "sha": COMMIT, "siblings": siblings})
+
+    def do_HEAD(self) -> None:
+        self._send_file()
+
+    def _send_file(self) -> None:
+        """Answers `/<owner>/<name>/resolve/<revision>/<path>`."""
+        repository, _, rest = self.path.removeprefix("/").partition("/resolve/")
+        data = self.server.files[repository].get(rest.partition("/")[2])
+        self.send_response(404 if data is None else 200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        if data is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        else:
+            self.send_header("ETag", hashlib.sha256(data).hexdigest())
+        self.send_header("Content-Length", str(len(data or b"")))
+        self.end_headers()
+        if data is not None and self.command == "GET":
+            self.wfile.write(data)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -54,10 +91,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif "/commit/" in self.path:
             lines = [json.loads(line) for line in body.splitlines()]
             files = [line["value"] for line in lines if line["key"] == "file"]
-            self.server.commits.append({file["path"]: base64.b64decode(file["content"]) for file in files})
-            self._answer(
-                {"success": True, "commitOid": "1" * 40, "commitUrl": f"{self.server.url}/user/model/commit/1"}
-            )
+            commit = {file["path"]: base64.b64decode(file["content"]) for file in files}
+            name = "/".join(self.path.split("/")[3:5])
+            self.server.commits.append(commit)
+            self.server.files[name] |= commit
+            url = f"{self.server.url}/{name}/commit/{COMMIT}"
+            self._answer({"success": True, "commitOid": COMMIT, "commitUrl": url})
         else:
             self._answer({})
 
@@ -67,7 +106,10 @@ def serving_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub that `huggingface_hub` takes for the real one."""
     with Hub() as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # which keeps the address of its first use
         thread = threading.Thread(target=hub.serve_forever)
         thread.start()
         yield hub

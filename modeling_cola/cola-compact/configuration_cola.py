@@ -54,12 +54,17 @@ class COLAConfig(PreTrainedConfig):
             Dimension of the first layer of `"dense"` pooling.
         pooling_dropout (`float`, *optional*, defaults to 0.3):
             Dropout probability between the two layers of `"dense"` pooling.
+        pooling_relu (`bool`, *optional*, defaults to `False`):
+            Whether a ReLU follows the second layer of `"dense"` pooling, as in the weights of BYOL-A.
         compact_channels (`int`, *optional*, defaults to 64):
             Number of channels of each of the three convolutions of the compact encoder.
         num_mel_bins (`int`, *optional*, defaults to 64):
             Number of mel bands of the input.
         padding_value (`float`, *optional*, defaults to `log(1e-5)`):
             Log-mel value of silence, with which recordings are padded.
+        conv_padding_value (`float`, *optional*):
+            Log-mel value that the zero padding of the convolutions stands for. Defaults to `padding_value`; in the
+            authors' TensorFlow code it is 0.
         window_size (`int`, *optional*, defaults to 96):
             Number of frames of a window (96 frames are 0.96 s), which is the length of a segment in pre-training.
         window_hop (`int`, *optional*, defaults to 96):
@@ -112,9 +117,11 @@ class COLAConfig(PreTrainedConfig):
     hidden_size: int = 1280
     pooling_hidden_size: int = 1024
     pooling_dropout: float | int = 0.3
+    pooling_relu: bool = False
     compact_channels: int = 64
     num_mel_bins: int = 64
     padding_value: float | int = math.log(1e-5)
+    conv_padding_value: float | int | None = None
     window_size: int = 96
     window_hop: int = 96
     window_chunk_size: int | None = None
@@ -132,6 +139,8 @@ class COLAConfig(PreTrainedConfig):
         if self.encoder_kwargs is None:
             efficientnet = self.encoder == "efficientnet_b0"
             self.encoder_kwargs = {"bn_eps": 1e-3, "bn_momentum": 0.01} if efficientnet else {}
+        if self.conv_padding_value is None:
+            self.conv_padding_value = self.padding_value
         kwargs["auto_map"] = AUTO_MAP | (kwargs.get("auto_map") or {})
         super().__post_init__(**kwargs)
 
@@ -155,8 +164,9 @@ class COLAConfig(PreTrainedConfig):
         for name in ("temperature", "bilinear_init_std"):
             if not 0 < getattr(self, name) < math.inf:  # which NaN is not, either
                 raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
-        if not math.isfinite(self.padding_value):
-            raise ValueError(f"`padding_value` must be finite, got {self.padding_value}.")
+        for name in ("padding_value", "conv_padding_value"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"`{name}` must be finite, got {getattr(self, name)}.")
         if not 0 <= self.decorrelation_weight < math.inf:
             raise ValueError(f"`decorrelation_weight` must be at least 0, got {self.decorrelation_weight}.")
         if self.encoder == "compact" and self.encoder_stride not in (None, 8):

@@ -56,6 +56,8 @@ def is_users_mistake(error: Exception) -> bool:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        error = error.__cause__  # whose message names the value; that of the error names the validator
     text = str(error)
     if IN_WORKER in text:
         text = text.strip().splitlines()[-1].partition(": ")[2]

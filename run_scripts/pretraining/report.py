@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 
 from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAForPreTraining, COLAPreTrainedModel
+from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAForPreTraining, COLAPreTrainedModel
 from run_scripts.common.disk import share_weights
 from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 CARD_TEMPLATE = Path(__file__).parent / "model_card_template.md"
 # What is pushed: neither checkpoints nor lists of files on this machine.
 PUSHED = ["config.json", "preprocessor_config.json", "model.safetensors", "*.py", "README.md", "*.png"]
+PUSHED += SENTENCE_TRANSFORMERS_FILES
 # Fewer recordings than this make no meaningful plot.
 MIN_RECORDINGS_TO_PLOT = 8
 
@@ -119,8 +120,8 @@ def draw_plots(
     plot_training_curves(progress.history, output_dir / "training_curves.png", chance)
     if len(held_out) < MIN_RECORDINGS_TO_PLOT:
         logger.info(
-            f"There are {len(held_out)} held-out recordings, too few for a similarity matrix and a map: at least "
-            f"{MIN_RECORDINGS_TO_PLOT} are needed."
+            f"The number of held-out recordings is {len(held_out)}. A similarity matrix and a map are drawn from "
+            f"{MIN_RECORDINGS_TO_PLOT} on."
         )
         return
     with evaluating(model):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset
+from huggingface_hub import HfApi
 
 from feature_extraction import (
     CorruptShardError,
@@ -240,14 +241,23 @@ def test_path_of_nothing_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, nam
         load_audio_dataset(name)
 
 
-def test_name_of_nothing_on_the_hub(monkeypatch, tmp_path):
-    def load(*_, **__):
-        raise ConnectionError("Couldn't reach 'audoi' on the Hub")
-
+@pytest.mark.parametrize("name", ["audoi", "data/audoi"])
+def test_name_of_nothing_on_the_hub(monkeypatch, tmp_path, name):
+    """It is told of after one question to the Hub; `load_dataset` asks it again and again."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loading, "load_dataset", load)
-    with pytest.raises(FileNotFoundError, match="no folder audoi, and no data set of this name.*Couldn't reach"):
-        load_audio_dataset("audoi")
+    monkeypatch.setattr(loading, "load_dataset", None)
+    monkeypatch.setattr(loading, "load_dataset_builder", None)
+    monkeypatch.setattr(loading, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))  # where nobody answers
+    with pytest.raises(FileNotFoundError, match=f"no folder {name}, and no data set of this name.*Connection refused"):
+        load_audio_dataset(name)
+
+
+def test_a_data_set_that_was_loaded_before_is_loaded_without_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "HfApi", None)
+    (tmp_path / "datasets--some--one").mkdir()
+    monkeypatch.setattr(loading, "load_dataset", lambda *_: {})
+    assert load_audio_dataset("some/one") == {}
 
 
 @pytest.mark.parametrize("name", ["", " "])
@@ -341,6 +351,7 @@ def test_rows_of_the_hub_may_name_no_files_of_this_computer(tmp_path, monkeypatc
     load, build = loading.load_dataset, loading.load_dataset_builder
     monkeypatch.setattr(loading, "load_dataset", lambda *_: load("parquet", data_dir=str(folder)))
     monkeypatch.setattr(loading, "load_dataset_builder", lambda *_: build("parquet", data_dir=str(folder)))
+    monkeypatch.setattr(loading, "_look_up_on_hub", lambda _: None)
     with pytest.raises(PermissionError, match=f"some/one has a row that names the audio file {tmp_path}/a.flac"):
         next(
             iter(

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.stem != "__init__")
 
 
-@pytest.mark.parametrize("job", ["run_pretraining", "run_classification", "run_benchmark", "prepare_audio"])
+@pytest.mark.parametrize(
+    "job", ["run_pretraining", "run_classification", "run_benchmark", "prepare_audio", "quickstart"]
+)
 def test_help_loads_no_heavy_library(job):
     """Loading them takes several times as long as the help itself."""
     code = (

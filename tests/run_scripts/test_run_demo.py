@@ -40,6 +40,7 @@ def page(browser, embedded: Path, classifier: Path) -> Iterator:  # noqa: F811
     demo.close()
 
 
+@pytest.mark.extra
 def test_an_upload_lists_similar_clips_and_classes_and_a_click_plays_one(page, tones: Path):
     page.locator("input[type=file][accept^=audio]").set_input_files(tones / "high" / "3.wav")
     page.wait_for_function("document.body.innerText.includes('high/3.wav') && document.body.innerText.includes('%')")
@@ -51,6 +52,7 @@ def test_an_upload_lists_similar_clips_and_classes_and_a_click_plays_one(page, t
     page.get_by_role("button", name="Pause").wait_for()  # as long as it plays
 
 
+@pytest.mark.extra
 def test_a_space_has_all_that_its_page_needs(embedded: Path, classifier: Path, tmp_path: Path):
     pytest.importorskip("gradio", reason='Gradio is not installed: pip install ".[demo]"')
     space = tmp_path / "space"

@@ -66,6 +66,15 @@ def test_errors_of_workers_are_told_apart_as_well(monkeypatch: pytest.MonkeyPatc
     assert sys.argv == ["job.py"]
 
 
+def test_the_message_names_the_value_and_not_the_validator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(sys, "argv", ["job.py"])
+    with pytest.raises(SystemExit, match="2"):
+        run_job(lambda: COLAConfig(temperature=float("nan")))
+    assert capsys.readouterr().err == "job.py: error: `temperature` must be above 0, got nan.\n"
+
+
 def test_a_command_that_cannot_be_carried_out_ends_with_a_line_and_status_2(tmp_path: Path):
     command = [sys.executable, str(ROOT / "run_scripts" / "run_pretraining.py"), "--output_dir", str(tmp_path / "out")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -1,0 +1,53 @@
+"""
+Converts weights of others to a checkpoint of this project.
+
+    python run_scripts/convert_checkpoint.py --checkpoint path/to/ckpt_50 --output_dir cola-authors
+    python run_scripts/convert_checkpoint.py --checkpoint AudioNTT2020-BYOLA-64x96d512.pth --output_dir byol-a
+
+`--checkpoint` is one of two kinds, which the files tell:
+
+- a TensorFlow checkpoint of the authors' code, by its name without `.index` (this needs TensorFlow:
+  `pip install "cola-audio[tf]"`). The result is used like any other checkpoint of this project.
+- weights of BYOL-A in the layout `AudioNTT2020`, a file of PyTorch. The result is an encoder that reads BYOL-A's own
+  normalised log-mel frames, so no feature extractor is written.
+
+The licence of the weights stays that of their authors. That of BYOL-A's weights permits evaluation only.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from run_scripts.common.command_line import run_job
+
+
+@dataclass
+class ConversionArguments:
+    checkpoint: str = field(metadata={"help": "The prefix of a TensorFlow checkpoint, or a file of PyTorch weights."})
+    output_dir: str = field(metadata={"help": "The folder to write the checkpoint to."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the job with command-line arguments."""
+    (args,) = HfArgumentParser(ConversionArguments).parse_args_into_dataclasses(argv)
+    from feature_extraction import COLAFeatureExtractor
+    from run_scripts.conversion.byol_a import convert_byol_a
+    from run_scripts.conversion.cola_tensorflow import convert_tensorflow, is_tensorflow_checkpoint
+
+    path = Path(args.checkpoint)
+    if is_tensorflow_checkpoint(path):
+        model = convert_tensorflow(path)
+        COLAFeatureExtractor().save_pretrained(args.output_dir)
+    elif path.is_file():
+        model = convert_byol_a(path)
+    else:
+        raise FileNotFoundError(f"--checkpoint: there is neither a file {path} nor a file {path}.index.")
+    model.save_pretrained(args.output_dir)
+    print(
+        f"Wrote {type(model).__name__} with embeddings of {model.config.hidden_size} dimensions to {args.output_dir}."
+    )
+
+
+if __name__ == "__main__":
+    run_job(main)
