@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
+INDEX ?=
 SEED ?= 0
 TASKS ?=
-EXTRAS := demo,maeb,notebook,onnx,search,st,tf,xares
+EXTRAS := browser,demo,maeb,notebook,onnx,search,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-best pretrain-paper benchmark-speed test test-slow test-extras style \
-	quality precommit clean
+.PHONY: help install quickstart pretrain-best pretrain-paper demo benchmark-speed test test-slow test-extras \
+	style quality precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
@@ -17,6 +18,7 @@ help:
 	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
+	@echo "make demo INDEX=folder          open a page that finds similar clips in a folder of run_embedding.py"
 	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
 	@echo "make test-extras                install the optional dependencies and test what needs them"
@@ -53,6 +55,10 @@ benchmark-speed: install
 
 # One process of the tests for each core, each with a single thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+
+demo: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo]"
+	$(BIN)/python run_scripts/run_demo.py $(if $(INDEX),--index_dir "$(INDEX)")
 
 test: install
 	$(PYTEST)

@@ -184,6 +184,7 @@ def test_the_time_of_a_query(tmp_path: Path):
     assert parse_query(f"{tmp_path}/a@2") == (f"{tmp_path}/a@2", None)
 
 
+@pytest.mark.extra
 def test_faiss_finds_what_exact_search_finds(embedded: Path, monkeypatch):
     pytest.importorskip("faiss", reason="faiss-cpu is not installed: pip install .[search]")
     with_faiss, query = Index(embedded), rows(embedded)["vector"][7]

@@ -97,6 +97,7 @@ def click(page, number: int) -> None:
     page.mouse.click(*page.evaluate(f"place(points[{number}])"))
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("kind", ["tone_map", "parquet_map"])
 def test_a_click_plays_the_clip(browser, kind: str, request):  # noqa: F811
     page = open_page(browser, request.getfixturevalue(kind))
@@ -108,6 +109,7 @@ def test_a_click_plays_the_clip(browser, kind: str, request):  # noqa: F811
     page.close()
 
 
+@pytest.mark.extra
 def test_a_search_narrows_the_map(browser, tone_map: Path):  # noqa: F811
     page = open_page(browser, tone_map)
     assert page.inner_text("#heading") == "48 sounds"
@@ -122,6 +124,7 @@ def test_a_search_narrows_the_map(browser, tone_map: Path):  # noqa: F811
     page.close()
 
 
+@pytest.mark.extra
 def test_hovering_names_a_clip_and_similar_clips_are_found_from_any_point(browser, tone_map: Path):  # noqa: F811
     page = open_page(browser, tone_map)
     page.mouse.move(*page.evaluate("place(points[20])"))

@@ -1,0 +1,30 @@
+"""The arguments of the demo."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DemoArguments:
+    index_dir: str | None = field(
+        default=None,
+        metadata={"help": "The folder of run_embedding.py to search. Without it the page finds no similar clips."},
+    )
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "The checkpoint, whose classes are shown if it is a classifier. Defaults to the one by which "
+            "--index_dir was made, or to cola-compact."
+        },
+    )
+    top_k: int = field(default=10, metadata={"help": "How many similar clips to list."})
+    port: int | None = field(
+        default=None, metadata={"help": "The port of the page. Defaults to the first free one from 7860."}
+    )
+    space: str | None = field(
+        default=None,
+        metadata={"help": "Write the page to this folder, ready to be pushed as a Gradio Space, rather than open it."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"--top_k must be at least 1, got {self.top_k}.")

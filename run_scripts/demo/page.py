@@ -1,0 +1,126 @@
+"""The page of the demo: similar clips, classes and the log-mel spectrogram of a recording."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from feature_extraction import BadClipError, COLAFeatureExtractor, load_audio
+from modeling_cola import COLAConfig, COLAForAudioClassification
+from run_scripts.demo.arguments import DemoArguments
+from run_scripts.embedding.arguments import CHECKPOINT
+from run_scripts.embedding.encode import embed_files
+from run_scripts.embedding.job import load_model, read_settings
+from run_scripts.embedding.search import Index
+
+
+# The classifier and the picture use this much of a recording, in seconds.
+SHOWN_SECONDS = 60.0
+HEADERS = ["similarity", "clip", "label"]
+
+
+class Demo:
+    """
+    What the page computes.
+
+    Args:
+        args (`DemoArguments`):
+            Which clips to search, and by which checkpoint to classify.
+
+    Raises:
+        `FileNotFoundError`: If the index has no vectors.
+    """
+
+    def __init__(self, args: DemoArguments):
+        self.top_k, self.index, self.classifier = args.top_k, None, None
+        checkpoint = args.model_name_or_path or str(CHECKPOINT)
+        if args.index_dir is not None:
+            folder = Path(args.index_dir).expanduser()
+            settings = read_settings(folder)
+            self.index = Index(folder)
+            self.model, self.extractor = load_model(settings["model_name_or_path"])
+            checkpoint = args.model_name_or_path or settings["model_name_or_path"]
+        else:
+            self.extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
+        if COLAConfig.from_pretrained(checkpoint).architectures == [COLAForAudioClassification.__name__]:
+            self.classifier = COLAForAudioClassification.from_pretrained(checkpoint).eval()
+
+    def analyse(self, path: str | None) -> tuple[list[dict[str, Any]], list[list[Any]], dict[str, float] | None, Any]:
+        """Returns the similar clips, the same as rows of the table, the classes, and the picture of a recording."""
+        if path is None:
+            return [], [], None, None
+        try:
+            waveform = load_audio(path, self.extractor.sampling_rate, duration=SHOWN_SECONDS)
+            hits = self.find_similar(path)
+        except BadClipError as error:
+            raise gr.Error(str(error)) from error
+        features = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        rows = [[f"{hit['similarity']:.3f}", name_hit(hit), hit.get("label")] for hit in hits]
+        return hits, rows, self.classify(features), draw(features["input_values"][0].T.numpy(), self.extractor)
+
+    def find_similar(self, path: str) -> list[dict[str, Any]]:
+        if self.index is None:
+            return []
+        return self.index.search(embed_files(self.model, self.extractor, [path])[0], self.top_k)
+
+    @torch.inference_mode()
+    def classify(self, features: dict[str, torch.Tensor]) -> dict[str, float] | None:
+        if self.classifier is None:
+            return None
+        logits = self.classifier(**features).logits[0]
+        is_multi_label = self.classifier.config.problem_type == "multi_label_classification"
+        probabilities = logits.sigmoid() if is_multi_label else logits.softmax(-1)
+        return {self.classifier.config.id2label[i]: float(p) for i, p in enumerate(probabilities)}
+
+
+def name_hit(hit: dict[str, Any]) -> str:
+    """The end of a clip's path, and the time of a window."""
+    name = "/".join(Path(hit["path"]).parts[-3:]) if hit["path"] else f"clip {hit['clip']}"
+    return f"{name}@{hit['time']:.2f}" if "time" in hit else name
+
+
+def draw(log_mel: np.ndarray, extractor: COLAFeatureExtractor) -> Figure:
+    """Draws a log-mel spectrogram `[bands, frames]`."""
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    axis = figure.subplots()
+    seconds = log_mel.shape[1] * extractor.hop_length / extractor.sampling_rate
+    axis.imshow(log_mel, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(log_mel)))
+    axis.set(xlabel="Seconds", ylabel="Mel band", title="Log-mel spectrogram")
+    return figure
+
+
+def play(hits: list[dict[str, Any]], selection: gr.SelectData) -> tuple[int, np.ndarray] | None:
+    """Decodes the clip of the row that was selected, if its file is there."""
+    hit = hits[selection.index[0]]
+    if hit["path"] is None or not Path(hit["path"]).is_file():
+        gr.Warning("The audio of this clip is not a file on this computer.")
+        return None
+    waveform = load_audio(hit["path"], 16000, start=hit.get("time") or 0.0, duration=SHOWN_SECONDS)
+    return 16000, (32767 * waveform.clip(-1, 1)).astype(np.int16)
+
+
+def build_page(args: DemoArguments) -> gr.Blocks:
+    """Builds the page; `launch()` opens it."""
+    demo = Demo(args)
+    with gr.Blocks(title="COLA") as page:
+        gr.Markdown("# What does it sound like?\nUpload or record a sound.")
+        hits = gr.State([])
+        recording = gr.Audio(sources=["upload", "microphone"], type="filepath", label="Recording")
+        with gr.Row():
+            with gr.Column(scale=2, visible=demo.index is not None):
+                table = gr.Dataframe(
+                    headers=HEADERS,
+                    label="Similar clips: click one to play it",
+                    interactive=False,
+                    wrap=True,
+                    column_widths=["18%", "57%", "25%"],
+                )
+                similar = gr.Audio(label="Similar clip", autoplay=True, interactive=False)
+            classes = gr.Label(num_top_classes=5, label="Classes", visible=demo.classifier is not None)
+        picture = gr.Plot(show_label=False)
+        recording.change(demo.analyse, recording, [hits, table, classes, picture])
+        table.select(play, hits, similar)
+    return page

@@ -1,0 +1,77 @@
+"""The files of a Gradio Space that shows the page of the demo."""
+
+import json
+import shutil
+from pathlib import Path
+
+from run_scripts.demo.arguments import DemoArguments
+from run_scripts.embedding.arguments import CHECKPOINT
+from run_scripts.embedding.job import SETTINGS, read_settings
+from run_scripts.embedding.parts import find_parts
+
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("feature_extraction", "modeling_cola", "run_scripts")
+
+APP = '''"""Finds clips that sound like a recording, and names its classes."""
+
+import os
+from pathlib import Path
+
+from run_scripts.demo.arguments import DemoArguments
+from run_scripts.demo.page import build_page
+
+
+os.chdir(Path(__file__).parent)
+page = build_page(DemoArguments(index_dir={index!r}, model_name_or_path={model!r}, top_k={top_k}))
+
+if __name__ == "__main__":
+    page.launch()
+'''
+
+CARD = """---
+title: COLA
+sdk: gradio
+app_file: app.py
+license: apache-2.0
+---
+"""
+
+
+def write_space(args: DemoArguments) -> Path:
+    """
+    Writes `app.py`, `requirements.txt` and all that they need to a folder: the code of this project, the checkpoint,
+    and the vectors of the index. The audio of the indexed clips is not copied.
+
+    Raises:
+        `ValueError`: If the folder exists and is not empty.
+    """
+    folder = Path(args.space).expanduser()
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"--space {folder} is not empty: name a new folder.")
+    for package in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__", "cola-compact")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    checkpoint, index = args.model_name_or_path or str(CHECKPOINT), None
+    if args.index_dir is not None:
+        source, index = Path(args.index_dir).expanduser(), "index"
+        settings = read_settings(source)
+        checkpoint = args.model_name_or_path or settings["model_name_or_path"]
+        (folder / index).mkdir()
+        for part in find_parts(source):
+            shutil.copy(part, folder / index)
+        settings["model_name_or_path"] = _copy_checkpoint(settings["model_name_or_path"], folder, "encoder")
+        (folder / index / SETTINGS).write_text(json.dumps(settings))
+    model = _copy_checkpoint(checkpoint, folder, "model")
+    shutil.copy(Path(__file__).with_name("requirements.txt"), folder)
+    (folder / "app.py").write_text(APP.format(index=index, model=model, top_k=args.top_k))
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+def _copy_checkpoint(checkpoint: str, folder: Path, name: str) -> str:
+    """Copies a checkpoint, and returns how the page finds it: its new folder, or its name on the Hub."""
+    if not Path(checkpoint).is_dir():
+        return checkpoint
+    shutil.copytree(checkpoint, folder / name, ignore=shutil.ignore_patterns("checkpoint-*", "__pycache__"))
+    return name

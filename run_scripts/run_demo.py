@@ -1,0 +1,36 @@
+"""
+Opens a page on which you upload or record a sound, and see the clips of an indexed folder that sound like it, its
+classes if the checkpoint is a classifier, and its log-mel spectrogram.
+
+    pip install ".[demo]"
+    python run_scripts/run_embedding.py --dataset_name path/to/audio --output_dir vectors
+    python run_scripts/run_demo.py --index_dir vectors
+
+`--space folder` writes the page and all that it needs to a folder, which can be pushed to the Hub as a Gradio Space.
+"""
+
+from transformers import HfArgumentParser
+
+from run_scripts.common.command_line import run_job
+from run_scripts.demo.arguments import DemoArguments
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the job with command-line arguments."""
+    (args,) = HfArgumentParser(DemoArguments).parse_args_into_dataclasses(argv)
+    if args.space is not None:
+        from run_scripts.demo.space import write_space
+
+        print(f"{write_space(args)} is ready: run its app.py, or push it as a Space.")
+        return
+    try:
+        import gradio  # noqa: F401
+    except ModuleNotFoundError:
+        raise ValueError('The demo needs Gradio: run `pip install ".[demo]"`.') from None
+    from run_scripts.demo.page import build_page
+
+    build_page(args).launch(server_port=args.port)
+
+
+if __name__ == "__main__":
+    run_job(main)

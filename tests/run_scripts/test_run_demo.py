@@ -1,0 +1,72 @@
+"""The demo: its page in a browser, and the folder of a Space."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from browser import browser  # noqa: F401
+from feature_extraction import COLAFeatureExtractor
+from model_helpers import build, run_script
+from modeling_cola import COLAForAudioClassification
+from run_scripts import run_demo
+from run_scripts.demo.arguments import DemoArguments
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of three classes with random weights."""
+    folder = tmp_path_factory.mktemp("classifier")
+    build(COLAForAudioClassification, id2label={0: "dog", 1: "cat", 2: "cow"}).save_pretrained(folder)
+    COLAFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(browser, embedded: Path, classifier: Path) -> Iterator:  # noqa: F811
+    """The page in a browser."""
+    pytest.importorskip("gradio", reason='Gradio is not installed: pip install ".[demo]"')
+    from run_scripts.demo.page import build_page
+
+    demo = build_page(DemoArguments(index_dir=str(embedded), model_name_or_path=str(classifier), top_k=3))
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
+    page = browser.new_page()
+    page.set_default_timeout(20000)
+    page.goto(url)
+    yield page
+    demo.close()
+
+
+@pytest.mark.extra
+def test_an_upload_lists_similar_clips_and_classes_and_a_click_plays_one(page, tones: Path):
+    page.locator("input[type=file][accept^=audio]").set_input_files(tones / "high" / "3.wav")
+    page.wait_for_function("document.body.innerText.includes('high/3.wav') && document.body.innerText.includes('%')")
+    text = page.inner_text("body")
+    assert "1.000" in text and text.count("/high/") == 3
+    assert all(name in text for name in ("dog", "cat", "cow"))
+    page.locator("img[src^='data:image/webp']").wait_for()  # the log-mel spectrogram
+    page.get_by_text("high/3.wav").locator("visible=true").first.click()
+    page.get_by_role("button", name="Pause").wait_for()  # as long as it plays
+
+
+@pytest.mark.extra
+def test_a_space_has_all_that_its_page_needs(embedded: Path, classifier: Path, tmp_path: Path):
+    pytest.importorskip("gradio", reason='Gradio is not installed: pip install ".[demo]"')
+    space = tmp_path / "space"
+    run_demo.main(["--index_dir", str(embedded), "--model_name_or_path", str(classifier), "--space", str(space)])
+    assert {"app.py", "requirements.txt", "README.md", "index", "encoder", "model"} <= {
+        p.name for p in space.iterdir()
+    }
+    code = "import app, run_scripts; assert app.page.blocks and run_scripts.__file__.startswith(app.__file__[:-6])"
+    run_script(code, space)
+    with pytest.raises(ValueError, match="is not empty: name a new folder"):
+        run_demo.main(["--space", str(space)])
+
+
+def test_without_gradio_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    with pytest.raises(ValueError, match=r'needs Gradio: run `pip install ".\[demo\]"`'):
+        run_demo.main([])
