@@ -285,7 +285,7 @@ class COLAEncoder(nn.Module):
         """Returns h `[N, hidden_size]`, and the feature maps after each stage (an empty list unless asked for)."""
         # The zeros with which convolutions pad stand for `conv_padding_value`, which is silence by default.
         x = windows - self.zero
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
             # The strides of `channels_last`, which convolutions pass on to their outputs. On a CPU they are faster.
             x = x.unsqueeze(-1).permute(0, 3, 1, 2)
         else:
@@ -497,12 +497,16 @@ class COLAModel(COLAPreTrainedModel):
             padding = (attention_mask == 0)[..., None]
             input_values = input_values.masked_fill(padding, float(self.config.padding_value))
 
-        num_windows = max(num_frames - half, 0) // hop + 1
-        missing = max((num_windows - 1) * hop + size - num_frames, 0)
-        input_values = F.pad(input_values, (0, 0, 0, missing), value=float(self.config.padding_value))
-        windows = input_values.unfold(1, size, hop)[:, :num_windows].transpose(2, 3)
-
-        starts = torch.arange(num_windows, device=input_values.device) * hop
+        # With so much silence at the end there is a window wherever at least half of its frames are of the recording.
+        # The amount is the same for all but very short recordings, so that an exported graph takes any length.
+        silence = max(size - half, size - num_frames)
+        input_values = F.pad(input_values, (0, 0, 0, silence), value=float(self.config.padding_value))
+        starts = torch.arange(0, num_frames + silence - size + 1, hop, device=input_values.device)
+        if torch.compiler.is_compiling():
+            # The strides of a view would tie an exported graph to more than one window, or to exactly one.
+            windows = input_values[:, starts[:, None] + torch.arange(size, device=input_values.device)]
+        else:
+            windows = input_values.unfold(1, size, hop).transpose(2, 3)
         lengths = attention_mask.sum(-1, keepdim=True)
         window_mask = (starts + half <= lengths) | (starts == 0)
         return windows, window_mask.long()
