@@ -105,7 +105,10 @@ class AudioFile:
         for block in self._slice_blocks(start, count) if in_memory else self._decode_blocks(start, count):
             if block.dtype == np.int16:
                 block = block.astype(np.float32) * np.float32(2**-15)
-            block = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+            if block.shape[1] == 1:
+                block = block[:, 0]
+            else:
+                block = sum(block.T) / np.float32(block.shape[1])  # `block.mean(axis=1)` takes 30 times as long
             if not np.isfinite(block).all():
                 raise AudioDecodingError(
                     f"{self.name} has samples that are infinite or not a number.", kind="not finite"

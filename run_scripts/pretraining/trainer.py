@@ -104,12 +104,13 @@ class PretrainingTrainer:
             # With statistics of its own on each GPU, BatchNorm would reveal which positives are on the anchor's GPU.
             model = convert_sync_batchnorm(model)
         model = model.train().to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
-        # Norms and biases do not decay.
+        # Norms and biases do not decay. PyTorch's own optimisers update all weights in one kernel.
         optimizer = create_optimizer_v2(
             model,
             opt=self.settings.optim,
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
+            **({"fused": True} if self.settings.optim in ("adam", "adamw") else {}),
         )
         # Not prepared by accelerate, which would step it once for each process.
         self.scheduler = get_scheduler(
