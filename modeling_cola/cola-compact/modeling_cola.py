@@ -7,6 +7,7 @@ Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper"
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Any
 import timm
 import torch
 import torch.distributed.nn.functional as distributed
+from huggingface_hub import CommitInfo, ModelCard, ModelCardData
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -41,6 +43,29 @@ SENTENCE_TRANSFORMERS_FILES = {
         "module_output_name": "sentence_embedding",
     },
 }
+
+
+# The card of a model that is pushed by itself.
+CARD = """---
+{{ card_data }}
+---
+
+# {{ name }}
+
+An audio {{ kind }} by COLA ([arXiv 2010.10915](https://arxiv.org/abs/2010.10915)), with the encoder `{{ encoder }}`.
+It reads mono audio at 16 kHz as log-mel frames, cut into windows of {{ "%.2f" | format(seconds) }} s.
+
+```python
+from transformers import AutoFeatureExtractor, {{ auto_class }}
+
+extractor = AutoFeatureExtractor.from_pretrained("{{ repo_id }}", trust_remote_code=True)
+model = {{ auto_class }}.from_pretrained("{{ repo_id }}", trust_remote_code=True)
+inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
+{{ result }}
+```
+"""
+# What the card of Transformers' template says, and no other.
+AUTOMATIC_CARD = "This model card has been automatically generated."
 
 
 @dataclass
@@ -319,10 +344,40 @@ class COLAPreTrainedModel(PreTrainedModel):
         if is_main_process:
             _write_sentence_transformers_files(save_directory)
 
-    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+    def _upload_modified_files(
+        self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any
+    ) -> CommitInfo:
         # With `push_to_hub=True` this is called before `save_pretrained` returns.
         _write_sentence_transformers_files(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
+        card = ModelCard.load(Path(working_dir, "README.md"))
+        if AUTOMATIC_CARD in card.text:  # the repository had no card
+            self._model_card(repo_id, card.data.tags or []).save(Path(working_dir, "README.md"))
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+
+    def _model_card(self, repo_id: str, tags: list[str]) -> ModelCard:
+        """The card of a model that is pushed by itself, without the report of a job."""
+        classifies = isinstance(self, COLAForAudioClassification)
+        base_model = self.config._name_or_path
+        on_hub = (
+            re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() and base_model != repo_id
+        )
+        data = ModelCardData(
+            library_name="transformers",
+            pipeline_tag="audio-classification" if classifies else "feature-extraction",
+            tags=["audio", "cola", *tags],
+            base_model=base_model if on_hub else None,
+        )
+        return ModelCard.from_template(
+            data,
+            template_str=CARD,
+            repo_id=repo_id,
+            name=repo_id.rpartition("/")[2],
+            kind="classifier" if classifies else "encoder",
+            encoder=self.config.encoder,
+            seconds=self.config.window_size / 100,
+            auto_class="AutoModelForAudioClassification" if classifies else "AutoModel",
+            result="logits = model(**inputs).logits" if classifies else "embedding = model(**inputs).pooler_output",
+        )
 
     def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
         """

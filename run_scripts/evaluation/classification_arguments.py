@@ -153,6 +153,10 @@ class ClassificationArguments(TrainingArguments):
         metadata={"help": "Whether to pin memory, which makes copies to a GPU faster."},
     )
     report_to: str = field(default="none", metadata={"help": "The experiment trackers to report to."})
+    license: str | None = field(
+        default=None,
+        metadata={"help": "The licence of the weights for the model card, as the Hub writes it, such as cc-by-4.0."},
+    )
     class_weights: str = field(
         default="none",
         metadata={
