@@ -143,28 +143,35 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         window = torch.from_numpy(self.window).to(waveforms.device).expand(batch_size, 1, -1)
         if self.do_normalize:
             window = window * self._gain(waveforms, lengths)[:, None]  # cheaper than to scale all samples
-        # Only these bins are in any mel band.
-        used = np.flatnonzero(self.mel_filters.any(axis=1))
-        bins = slice(int(used[0]), int(used[-1]) + 1)
-        mel_filters = torch.from_numpy(self.mel_filters[bins]).to(waveforms.device)
-
         frames = waveforms.unfold(-1, self.win_length, self.hop_length)
-        log_mel = waveforms.new_empty(batch_size, num_frames, self.feature_size)
-        size = FRAME_CHUNK_SIZE if waveforms.device.type == "cpu" else DEVICE_FRAME_CHUNK_SIZE
-        clips_at_once = max(size // num_frames, 1)
-        for first in range(0, batch_size, clips_at_once):
-            clips = slice(first, first + clips_at_once)
-            for start in range(0, num_frames, size):
-                spectrum = torch.fft.rfft(frames[clips, start : start + size] * window[clips], n=self.n_fft)[..., bins]
-                if self.do_normalize:
-                    magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt()  # twice as fast as `abs`
-                else:
-                    magnitude = spectrum.abs()  # the samples may be so large that their squares overflow
-                log_mel[clips, start : start + size] = (magnitude @ mel_filters).clamp_min(self.mel_floor).log()
+        if torch.compiler.is_compiling():
+            log_mel = self._log_mel(frames * window)  # the number of chunks would become part of an exported graph
+        else:
+            log_mel = waveforms.new_empty(batch_size, num_frames, self.feature_size)
+            size = FRAME_CHUNK_SIZE if waveforms.device.type == "cpu" else DEVICE_FRAME_CHUNK_SIZE
+            clips_at_once = max(size // num_frames, 1)
+            for first in range(0, batch_size, clips_at_once):
+                clips = slice(first, first + clips_at_once)
+                for start in range(0, num_frames, size):
+                    chunk = slice(start, start + size)
+                    log_mel[clips, chunk] = self._log_mel(frames[clips, chunk] * window[clips])
 
         valid = (1 + (lengths - self.win_length).clamp_min(0) // self.hop_length)[:, None]
         attention_mask = (torch.arange(num_frames, device=waveforms.device) < valid).long()
         return log_mel.masked_fill_(attention_mask[..., None] == 0, self.padding_value), attention_mask
+
+    def _log_mel(self, frames: torch.Tensor) -> torch.Tensor:
+        """Computes the log-mel values `(..., feature_size)` of windowed frames `(..., win_length)`."""
+        # Only these bins are in any mel band.
+        used = np.flatnonzero(self.mel_filters.any(axis=1))
+        bins = slice(int(used[0]), int(used[-1]) + 1)
+        mel_filters = torch.from_numpy(self.mel_filters[bins]).to(frames.device)
+        spectrum = torch.fft.rfft(frames, n=self.n_fft)[..., bins]
+        if self.do_normalize:
+            magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt()  # twice as fast as `abs`
+        else:
+            magnitude = spectrum.abs()  # the samples may be so large that their squares overflow
+        return (magnitude @ mel_filters).clamp_min(self.mel_floor).log()
 
     def _gain(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """
@@ -174,7 +181,7 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         lowest, highest = torch.aminmax(waveforms, dim=-1, keepdim=True)
         peak = torch.maximum(-lowest, highest)
         divisor = peak.clamp_min(torch.finfo(waveforms.dtype).tiny)  # so that no square underflows
-        parts = waveforms.split(SAMPLE_CHUNK_SIZE, dim=-1)
+        parts = [waveforms] if torch.compiler.is_compiling() else waveforms.split(SAMPLE_CHUNK_SIZE, dim=-1)
         rms = (sum((part / divisor).square().sum(-1, keepdim=True) for part in parts) / lengths[:, None]).sqrt()
         gain = self.target_rms / rms.clamp_min(1e-12) / divisor
         return torch.where(peak > 0, gain.clamp_max(torch.finfo(waveforms.dtype).max), 0)

@@ -7,6 +7,7 @@ Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper"
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Any
 import timm
 import torch
 import torch.distributed.nn.functional as distributed
+from huggingface_hub import CommitInfo, ModelCard, ModelCardData
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -41,6 +43,29 @@ SENTENCE_TRANSFORMERS_FILES = {
         "module_output_name": "sentence_embedding",
     },
 }
+
+
+# The card of a model that is pushed by itself.
+CARD = """---
+{{ card_data }}
+---
+
+# {{ name }}
+
+An audio {{ kind }} by COLA ([arXiv 2010.10915](https://arxiv.org/abs/2010.10915)), with the encoder `{{ encoder }}`.
+It reads mono audio at 16 kHz as log-mel frames, cut into windows of {{ "%.2f" | format(seconds) }} s.
+
+```python
+from transformers import AutoFeatureExtractor, {{ auto_class }}
+
+extractor = AutoFeatureExtractor.from_pretrained("{{ repo_id }}", trust_remote_code=True)
+model = {{ auto_class }}.from_pretrained("{{ repo_id }}", trust_remote_code=True)
+inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
+{{ result }}
+```
+"""
+# What the card of Transformers' template says, and no other.
+AUTOMATIC_CARD = "This model card has been automatically generated."
 
 
 @dataclass
@@ -285,7 +310,7 @@ class COLAEncoder(nn.Module):
         """Returns h `[N, hidden_size]`, and the feature maps after each stage (an empty list unless asked for)."""
         # The zeros with which convolutions pad stand for `conv_padding_value`, which is silence by default.
         x = windows - self.zero
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
             # The strides of `channels_last`, which convolutions pass on to their outputs. On a CPU they are faster.
             x = x.unsqueeze(-1).permute(0, 3, 1, 2)
         else:
@@ -319,10 +344,40 @@ class COLAPreTrainedModel(PreTrainedModel):
         if is_main_process:
             _write_sentence_transformers_files(save_directory)
 
-    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+    def _upload_modified_files(
+        self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any
+    ) -> CommitInfo:
         # With `push_to_hub=True` this is called before `save_pretrained` returns.
         _write_sentence_transformers_files(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
+        card = ModelCard.load(Path(working_dir, "README.md"))
+        if AUTOMATIC_CARD in card.text:  # the repository had no card
+            self._model_card(repo_id, card.data.tags or []).save(Path(working_dir, "README.md"))
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+
+    def _model_card(self, repo_id: str, tags: list[str]) -> ModelCard:
+        """The card of a model that is pushed by itself, without the report of a job."""
+        classifies = isinstance(self, COLAForAudioClassification)
+        base_model = self.config._name_or_path
+        on_hub = (
+            re.fullmatch(r"[\w.-]+/[\w.-]+", base_model) and not Path(base_model).exists() and base_model != repo_id
+        )
+        data = ModelCardData(
+            library_name="transformers",
+            pipeline_tag="audio-classification" if classifies else "feature-extraction",
+            tags=["audio", "cola", *tags],
+            base_model=base_model if on_hub else None,
+        )
+        return ModelCard.from_template(
+            data,
+            template_str=CARD,
+            repo_id=repo_id,
+            name=repo_id.rpartition("/")[2],
+            kind="classifier" if classifies else "encoder",
+            encoder=self.config.encoder,
+            seconds=self.config.window_size / 100,
+            auto_class="AutoModelForAudioClassification" if classifies else "AutoModel",
+            result="logits = model(**inputs).logits" if classifies else "embedding = model(**inputs).pooler_output",
+        )
 
     def _set_gradient_checkpointing(self, enable: bool = True, **kwargs: Any) -> None:
         """
@@ -497,12 +552,16 @@ class COLAModel(COLAPreTrainedModel):
             padding = (attention_mask == 0)[..., None]
             input_values = input_values.masked_fill(padding, float(self.config.padding_value))
 
-        num_windows = max(num_frames - half, 0) // hop + 1
-        missing = max((num_windows - 1) * hop + size - num_frames, 0)
-        input_values = F.pad(input_values, (0, 0, 0, missing), value=float(self.config.padding_value))
-        windows = input_values.unfold(1, size, hop)[:, :num_windows].transpose(2, 3)
-
-        starts = torch.arange(num_windows, device=input_values.device) * hop
+        # With so much silence at the end there is a window wherever at least half of its frames are of the recording.
+        # The amount is the same for all but very short recordings, so that an exported graph takes any length.
+        silence = max(size - half, size - num_frames)
+        input_values = F.pad(input_values, (0, 0, 0, silence), value=float(self.config.padding_value))
+        starts = torch.arange(0, num_frames + silence - size + 1, hop, device=input_values.device)
+        if torch.compiler.is_compiling():
+            # The strides of a view would tie an exported graph to more than one window, or to exactly one.
+            windows = input_values[:, starts[:, None] + torch.arange(size, device=input_values.device)]
+        else:
+            windows = input_values.unfold(1, size, hop).transpose(2, 3)
         lengths = attention_mask.sum(-1, keepdim=True)
         window_mask = (starts + half <= lengths) | (starts == 0)
         return windows, window_mask.long()

@@ -23,7 +23,7 @@ from run_scripts.evaluation.classification_arguments import (
     ModelArguments,
 )
 from run_scripts.evaluation.classification_data import embed_splits, load_clips, prepare_splits
-from run_scripts.evaluation.classification_report import METRICS, PLOTS, describe_recipe, plot_metrics
+from run_scripts.evaluation.classification_report import METRICS, PLOTS, describe_origin, describe_recipe, plot_metrics
 from run_scripts.evaluation.classification_trainer import (
     ClassificationTrainer,
     WholeClipCollator,
@@ -167,6 +167,7 @@ def train_classifier(
             trainer.remove_callback(PrinterCallback)
         trainer.results = describe_results(model_args, data_args, clips)
         trainer.recipe = describe_recipe(model_args, args, model.config)
+        trainer.origin = describe_origin(model_args, data_args, args)
         train_and_save(trainer, checkpoint)
         try:
             prediction = trainer.predict(test)

@@ -157,6 +157,10 @@ class ProtocolArguments:
         default=False, metadata={"help": "Must stay off: clips are decoded from columns that the model does not take."}
     )
     report_to: str = field(default="none", metadata={"help": "The experiment trackers to report to."})
+    license: str | None = field(
+        default=None,
+        metadata={"help": "The licence of the weights for the model card, as the Hub writes it, such as cc-by-4.0."},
+    )
     class_weights: str = field(
         default="none",
         metadata={

@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sklearn.metrics import confusion_matrix
 
 from modeling_cola import COLAConfig
+from run_scripts.common.hub import hub_name
 from run_scripts.common.plots import plot_class_bars, plot_confusion_matrix
-from run_scripts.evaluation.classification_arguments import MODES, ModelArguments
+from run_scripts.common.sound_synthesis import SAMPLING_RATE
+from run_scripts.common.synthetic_audio import synthesize_clip
+from run_scripts.evaluation.classification_arguments import CHECKPOINT_MODES, MODES, DataArguments, ModelArguments
 from run_scripts.evaluation.metrics import average_precisions, class_f1
 from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
@@ -21,6 +25,7 @@ METRICS = {"accuracy": ("accuracy", "accuracy"), "map": ("mAP", "mAP"), "macro_f
 MAX_CONFUSION_CLASSES = 100
 
 PER_CLASS, CONFUSION_MATRIX = PLOTS = ("per_class.png", "confusion_matrix.png")
+EXAMPLE = "example.flac"
 CARD_TEMPLATE = Path(__file__).with_name("classification_card.md")
 
 
@@ -73,7 +78,27 @@ def describe_recipe(model_args: ModelArguments, args: ClassificationArguments, c
     return recipe
 
 
-def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any], plots: list[str]) -> ModelCard:
+def describe_origin(
+    model_args: ModelArguments, data_args: DataArguments, args: ClassificationArguments
+) -> dict[str, Any]:
+    """What the Hub reads of a classifier's origin: its base model and its data if they are on the Hub, its licence."""
+    data = hub_name(data_args.dataset_name)
+    starts_from_weights = model_args.mode in CHECKPOINT_MODES
+    return {
+        "license": args.license,
+        "base_model": hub_name(model_args.model_name_or_path) if starts_from_weights else None,
+        "datasets": [data] if data else None,
+    }
+
+
+def write_example(output_dir: Path) -> None:
+    """Writes a synthetic clip, which the page of the model on the Hub offers to classify."""
+    soundfile.write(output_dir / EXAMPLE, synthesize_clip("bells", 0, duration=3.0), SAMPLING_RATE)
+
+
+def format_model_card(
+    name: str, results: dict[str, Any], recipe: dict[str, Any], origin: dict[str, Any], plots: list[str]
+) -> ModelCard:
     """
     Writes the model card of a classifier.
 
@@ -84,6 +109,8 @@ def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]
             What `train_classifier` returns: the metrics on the test split, and the size of the data.
         recipe (`dict[str, Any]`):
             What [`describe_recipe`] returns.
+        origin (`dict[str, Any]`):
+            What [`describe_origin`] returns.
         plots (`list[str]`):
             Those of `PLOTS` that were drawn.
     """
@@ -91,7 +118,7 @@ def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]
     eval_results = [
         EvalResult(
             task_type="audio-classification",
-            dataset_type=results["data"],
+            dataset_type=(origin["datasets"] or [results["data"]])[0],
             dataset_name=results["data"],
             dataset_split="test",
             metric_type=METRICS[key][1],
@@ -104,6 +131,8 @@ def format_model_card(name: str, results: dict[str, Any], recipe: dict[str, Any]
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["audio", "cola"],
+        widget=[{"src": EXAMPLE, "example_title": "A synthetic bell"}],
+        **origin,
         metrics=[METRICS[key][1] for key in metrics],
         model_name=name,
         eval_results=eval_results or None,

@@ -13,7 +13,7 @@ from feature_extraction import ClipDecoder, COLADataCollator, open_audio
 from modeling_cola import COLAModel
 from run_scripts.common.disk import share_weights, write_text
 from run_scripts.evaluation.batches import batch_by_samples
-from run_scripts.evaluation.classification_report import PLOTS, format_model_card
+from run_scripts.evaluation.classification_report import PLOTS, format_model_card, write_example
 from run_scripts.evaluation.metrics import ClassificationMetrics, MultiLabelMetrics
 
 
@@ -78,6 +78,7 @@ class ClassificationTrainer(Trainer):
 
     results: dict[str, Any] | None = None
     recipe: dict[str, Any] | None = None
+    origin: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -138,7 +139,8 @@ class ClassificationTrainer(Trainer):
         if self.is_world_process_zero() and self.results is not None:
             output_dir = Path(self.args.output_dir)
             plots = [plot for plot in PLOTS if (output_dir / plot).is_file()]
-            card = format_model_card(output_dir.resolve().name, self.results, self.recipe, plots)
+            write_example(output_dir)
+            card = format_model_card(output_dir.resolve().name, self.results, self.recipe, self.origin, plots)
             write_text(output_dir / "README.md", str(card))
 
 

@@ -95,6 +95,9 @@ class PretrainingArguments:
     hub_model_id: str | None = field(
         default=None, metadata={"help": "Repository to push to. Defaults to the name of output_dir."}
     )
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the weights for the card, as the Hub writes it: cc-by-4.0."}
+    )
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:

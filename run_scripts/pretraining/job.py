@@ -50,6 +50,7 @@ FREE_ARGUMENTS = {
     "max_bad_fraction",
     "push_to_hub",
     "hub_model_id",
+    "license",
     "load_best_model_at_end",
     "metric_for_best_model",
 }

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAForPreTraining, COLAPreTrainedModel
 from run_scripts.common.disk import share_weights
+from run_scripts.common.hub import hub_name
 from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress
@@ -69,7 +70,8 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
         metrics |= entry
     is_contrastive = settings["objective"] == "contrastive"
     # Folders by their names alone: their paths are of this machine.
-    shown = {name: value for name, value in settings.items() if value is not None and name != "output_dir"}
+    hidden = ("output_dir", "license")
+    shown = {name: value for name, value in settings.items() if value is not None and name not in hidden}
     shown["dataset_name"] = ", ".join(Path(name).name for name in shown["dataset_name"])
     for name in ("probe_data", "model_name_or_path"):
         if name in shown:
@@ -83,11 +85,7 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
     if settings["load_best_model_at_end"]:
         note += f" The weights are those of step {progress.best_step}, whose validation was the best."
     card = ModelCard.from_template(
-        ModelCardData(
-            library_name="transformers",
-            pipeline_tag="feature-extraction",
-            tags=["audio", "cola", *(["contrastive-learning"] if is_contrastive else []), "self-supervised-learning"],
-        ),
+        _card_data(settings, metrics, output_dir.resolve().name),
         template_path=str(CARD_TEMPLATE),
         data_name=shown["dataset_name"],
         model_name=output_dir.name,
@@ -99,6 +97,36 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
         metrics_note=note,
     )
     card.save(output_dir / "README.md")
+
+
+def _card_data(settings: dict[str, Any], metrics: dict[str, float], name: str) -> ModelCardData:
+    """What the Hub reads: where data and weights are from, and the pretext accuracy on the held-out recordings."""
+    is_contrastive = settings["objective"] == "contrastive"
+    data = [name for name in settings["dataset_name"] if hub_name(name)]
+    names = ", ".join(Path(name).name for name in settings["dataset_name"])
+    results = None
+    if "validation_accuracy" in metrics:
+        result = EvalResult(
+            task_type="feature-extraction",
+            dataset_type=data[0] if len(data) == 1 else names,
+            dataset_name=names,
+            dataset_split="held-out recordings",
+            metric_type="accuracy",
+            metric_name="pretext accuracy",
+            metric_value=round(metrics["validation_accuracy"], 4),
+        )
+        results = [result]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="feature-extraction",
+        license=settings["license"],
+        base_model=hub_name(settings["model_name_or_path"]),
+        datasets=data or None,
+        metrics=["accuracy"] if results else None,
+        tags=["audio", "cola", *(["contrastive-learning"] if is_contrastive else []), "self-supervised-learning"],
+        model_name=name,
+        eval_results=results,
+    )
 
 
 def draw_plots(

@@ -377,11 +377,13 @@ def test_the_card_says_what_was_measured_and_is_what_is_pushed(
         "transformers.trainer.hf_api", lambda: type("Api", (), {"upload_folder": staticmethod(upload_folder)})
     )
     out = tmp_path / "out"
-    more = ("--push_to_hub", "True", "--seed", "3")
+    more = ("--push_to_hub", "True", "--seed", "3", "--license", "cc-by-4.0")
     results = run_classification.main(arguments(tones, out, "frozen", pretrained, *more))
     assert len(pushed) == 1
     card = ModelCard.load(pushed[-1] / "README.md")
     assert card.data.library_name == "transformers" and card.data.pipeline_tag == "audio-classification"
+    assert card.data.license == "cc-by-4.0" and card.data.base_model is None and card.data.datasets is None
+    assert (pushed[-1] / card.data.widget[0]["src"]).is_file()
     measured = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert measured == pytest.approx({"accuracy": results["accuracy"], "f1": results["macro_f1"]}, abs=1e-4)
     assert "| seed | 3 |" in card.text and "| train | 34 |" in card.text and tones.name in card.text

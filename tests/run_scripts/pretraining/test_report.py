@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 
 from helpers import pretraining_arguments
 from hub_server import serving_hub
-from modeling_cola import COLAConfig, COLAForPreTraining
+from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.objectives import OBJECTIVES
@@ -44,13 +44,19 @@ def test_model_extractor_card_and_plots_are_pushed_in_one_commit(
 ):
     with serving_hub(monkeypatch) as hub:
         more = ("--push_to_hub", "--hub_model_id", "somebody/cola-tones", "--validation_clips", "8")
+        more += ("--license", "cc-by-4.0")
         run_pretraining.main(pretraining_arguments(tones, tmp_path, *more))
     assert hub.repositories == ["somebody/cola-tones"]
     (files,) = hub.commits
     code = {"configuration_cola.py", "modeling_cola.py", "feature_extraction_cola.py"}
     saved = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "training_curves.png"}
-    assert set(files) == code | saved
+    assert set(files) == code | saved | set(SENTENCE_TRANSFORMERS_FILES)
     assert all(content == (tmp_path / name).read_bytes() for name, content in files.items())
+    data = ModelCard(files["README.md"].decode()).data
+    assert data.license == "cc-by-4.0" and data.metrics == ["accuracy"]
+    assert data.base_model is None and data.datasets is None  # neither is on the Hub
+    (result,) = data.eval_results
+    assert result.metric_name == "pretext accuracy" and 0 <= result.metric_value <= 1
     weights = safetensors.torch.load(files["model.safetensors"])
     assert weights.keys() == COLAForPreTraining.from_pretrained(tmp_path).state_dict().keys()
 

@@ -1,0 +1,90 @@
+"""
+Exports a checkpoint to ONNX, checks the files against PyTorch, and measures their speed.
+
+    python run_scripts/export_onnx.py --checkpoint cola-mine --output_dir cola-onnx
+
+This needs onnx, onnxscript and onnxruntime: `pip install "cola-audio[onnx]"`. It writes
+
+    log-mel.onnx         from log-mel frames and their mask, which COLAFeatureExtractor computes, to the embeddings
+    waveform.onnx        from waveforms at 16 kHz, padded with zeros, and their lengths in samples, to the embeddings
+    log-mel-int8.onnx    the first with weights of 8 bits (`--int8`): less than half the size, and slower on the CPU
+                         on which it was tried
+
+All take any number of clips of any length from one window (96 frames, 15,600 samples) on; shorter waveforms are padded
+with zeros to that, with their true length beside. The outputs are those of COLAModel: `last_hidden_state`,
+`pooler_output` and `window_mask`.
+
+A file whose outputs differ from PyTorch's by more than 1e-4 of the largest value is an error. Weights of 8 bits differ
+by more, so their difference is only printed.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from run_scripts.common.command_line import run_job
+
+
+@dataclass
+class ExportArguments:
+    checkpoint: str = field(metadata={"help": "A folder, or the name of a model on the Hub."})
+    output_dir: str = field(metadata={"help": "The folder to write the ONNX files to."})
+    int8: bool = field(default=False, metadata={"help": "Also write a file with weights of 8 bits."})
+    seconds: int = field(default=10, metadata={"help": "The length of the clip on which speed is measured."})
+
+    def __post_init__(self) -> None:
+        if self.seconds < 1:
+            raise ValueError(f"--seconds must be at least 1, got {self.seconds}.")
+
+
+def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+    """
+    Runs the job with command-line arguments.
+
+    Returns:
+        For each file, its largest `difference` from PyTorch and how many `milliseconds` a clip takes; for PyTorch
+        itself the milliseconds.
+
+    Raises:
+        `ValueError`: If a file does not do what PyTorch does.
+    """
+    (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses(argv)
+    from feature_extraction import COLAFeatureExtractor
+    from modeling_cola import COLAModel
+    from run_scripts.exporting import onnx
+
+    output_dir = Path(args.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model = COLAModel.from_pretrained(args.checkpoint)
+    extractor = COLAFeatureExtractor.from_pretrained(args.checkpoint)
+    results = {}
+    for name, graph_class in onnx.GRAPHS.items():
+        graph = graph_class(model, extractor).eval()
+        clip = graph.example(1, args.seconds * graph.per_second)
+        results[f"PyTorch, {name}"] = {"milliseconds": 1000 * onnx.seconds_per_run(onnx.torch_runner(graph), clip)}
+        files = [output_dir / f"{name}.onnx"]
+        onnx.export(graph, files[0])
+        if args.int8 and name == "log-mel":  # the log-mel values themselves need more than 8 bits
+            files.append(output_dir / f"{name}-int8.onnx")
+            onnx.quantize(*files)
+        for path in files:
+            run = onnx.onnx_runner(graph, path)
+            difference = onnx.largest_difference(graph, run)
+            if path is files[0] and not difference <= onnx.TOLERANCE:
+                raise ValueError(f"{path} differs from PyTorch by {difference:.1e} of the largest value.")
+            milliseconds = 1000 * onnx.seconds_per_run(run, clip)
+            results[path.name] = {"difference": difference, "milliseconds": milliseconds}
+    _print(results, args.seconds)
+    return results
+
+
+def _print(results: dict[str, dict[str, float]], seconds: int) -> None:
+    print(f"{'':24}{'difference':>12}{f'ms for {seconds} s':>14}")
+    for name, result in results.items():
+        difference = f"{result['difference']:.1e}" if "difference" in result else ""
+        print(f"{name:24}{difference:>12}{result['milliseconds']:>14.1f}")
+
+
+if __name__ == "__main__":
+    run_job(main)
