@@ -69,6 +69,16 @@ def growth_rows(growth: Growth, points: dict[int, tuple[float, float]]) -> list[
     ]
 
 
+def format_tables(rows: list[str], grown_rows: list[str], notes: list[str]) -> str:
+    """The tables as Markdown, those without rows left out."""
+    text = [machine(), ""]
+    if rows:
+        text += ["| figure | measured | median | the first is better by |", "| --- | --- | ---: | ---: |", *rows, ""]
+    if grown_rows:
+        text += ["| growth | size | seconds | added MiB |", "| --- | --- | ---: | ---: |", *grown_rows, ""]
+    return "\n".join([*text, *notes]).rstrip() + "\n"
+
+
 def main(argv: list[str] | None = None) -> Path:
     """Runs the job with the arguments of a command line, by default those of the process, and returns its folder."""
     (args,) = HfArgumentParser(SpeedArguments).parse_args_into_dataclasses(argv)
@@ -79,29 +89,22 @@ def main(argv: list[str] | None = None) -> Path:
 
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    results, rows, notes, grown_rows = [], [], [], []
+    results, rows, grown_rows, notes = [], [], [], []
     for name in tqdm(args.figures, desc="Measuring"):
         if name in GROWTHS:
             points = growth.measure(GROWTHS[name], args.quick)
             grown_rows += growth_rows(GROWTHS[name], points)
             charts.plot_growth(GROWTHS[name], points, folder / f"growth_{name}.png")
-            continue
-        figure = FIGURES[name]
-        seconds, left_out = turns.measure(figure, args.rounds)
-        values = {subject: figure.value(statistics.median(times)) for subject, times in seconds.items()}
-        results.append((figure, values))
-        rows += figure_rows(figure, values)
-        notes += left_out
-        charts.plot_figures(results, folder / "speed.png")
-
-    text = [machine(), ""]
-    if rows:
-        text += ["| figure | measured | median | the first is better by |", "| --- | --- | ---: | ---: |", *rows, ""]
-    if grown_rows:
-        text += ["| growth | size | seconds | added MiB |", "| --- | --- | ---: | ---: |", *grown_rows, ""]
-    text = "\n".join([*text, *notes]).rstrip()
-    (folder / "speed.md").write_text(text + "\n")
-    print(text)
+        else:
+            seconds, left_out = turns.measure(FIGURES[name], args.rounds)
+            values = {subject: FIGURES[name].value(statistics.median(times)) for subject, times in seconds.items()}
+            results.append((FIGURES[name], values))
+            rows += figure_rows(FIGURES[name], values)
+            notes += left_out
+            charts.plot_figures(results, folder / "speed.png")
+        # After each figure, since all of them take a while.
+        (folder / "speed.md").write_text(format_tables(rows, grown_rows, notes))
+    print((folder / "speed.md").read_text(), end="")
     return folder
 
 
