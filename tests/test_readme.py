@@ -1,4 +1,4 @@
-"""The README's examples, run in their order, as a reader would."""
+"""The examples of the README and of the pages in docs/, run in their order, as a reader would."""
 
 import os
 import re
@@ -8,23 +8,27 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from helpers import write_tones
 
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+CLASSIFICATION = ROOT / "docs" / "classification.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "model_card.md", ROOT / "CONTRIBUTING.md"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def test_every_python_block_runs(tmp_path: Path):
-    """In one process, after the command that the second block needs."""
+    """Those of a page share their variables. The command that a page needs is run first."""
     write_tones(tmp_path / "path" / "to" / "clips", {"low": 150.0, "high": 2400.0}, 12, seconds=1.2)
-    soundfile.write(tmp_path / "dog.mp3", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+    for name in ("dog.mp3", "dog.wav"):
+        soundfile.write(tmp_path / name, 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
     for folder in ("modeling_cola", "run_scripts"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
@@ -34,24 +38,44 @@ def test_every_python_block_runs(tmp_path: Path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    (fine_tuning,) = [block for block in blocks("bash") if "--mode fine-tuned" in block]
+    (fine_tuning,) = [block for block in blocks(CLASSIFICATION, "bash") if "--mode fine-tuned" in block]
     python, *arguments = shlex.split(fine_tuning.replace("\\\n", " "))
     assert python == ".venv/bin/python"
     run(sys.executable, *arguments, "--num_train_epochs", "1")
-    code = "\n".join(blocks("python")).replace("num_train_epochs=20", "num_train_epochs=1")
-    code += "\nprint(list(outputs.pooler_output.shape), list(outputs.last_hidden_state.shape))"
-    code += "\nprint(pipeline('audio-classification', model='my-classifier')(load_audio('dog.mp3')))"
+    pages = {
+        page: "\n".join(blocks(page, "python")) for page in PAGES if page.name not in ("scaling.md", "model_card.md")
+    }
+    pages[README] += "\nprint(list(outputs.pooler_output.shape), list(outputs.last_hidden_state.shape))"
+    pages[CLASSIFICATION] = pages[CLASSIFICATION].replace("num_train_epochs=20", "num_train_epochs=1")
+    pages[CLASSIFICATION] += "\nprint(pipeline('audio-classification', model='my-classifier')(load_audio('dog.mp3')))"
+    code = "\n".join(f"exec({page!r}, {{}})" for page in pages.values())
     printed = run(sys.executable, "-c", code)
     assert "[1, 1536] [1, 2, 1536]" in printed
     assert "'label': 'low'" in printed and "'label': 'high'" in printed
 
 
-def test_every_job_is_in_the_table_and_every_link_leads_somewhere():
+def test_every_job_and_folder_is_in_a_table():
+    text = README.read_text()
     jobs = {path.name for path in (ROOT / "run_scripts").glob("*.py")} - {"__init__.py"}
-    assert set(re.findall(r"^\| `(\w+\.py)` \|", README, flags=re.MULTILINE)) == jobs
-    folders = re.findall(r"^\| `([\w/]+)/` \|", README, flags=re.MULTILINE)
+    assert set(re.findall(r"^\| `(\w+\.py)` \|", text, flags=re.MULTILINE)) == jobs
+    folders = re.findall(r"^\| `([\w/]+)/` \|", text, flags=re.MULTILINE)
     assert folders and all((ROOT / folder).is_dir() for folder in folders)
     packages = {str(path.relative_to(ROOT)) for path in (ROOT / "run_scripts").iterdir() if path.is_dir()}
     assert packages - {"run_scripts/__pycache__"} <= set(folders)
-    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
-    assert links and all((ROOT / link).exists() for link in links)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if "://" not in link:
+            path, _, heading = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), flags=re.MULTILINE) if heading else []
+            slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings]
+            assert not heading or heading in slugs, link
+
+
+def test_every_page_of_the_documentation_is_in_the_readme():
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".ipynb")}
+    assert pages <= set(re.findall(r"\]\((docs/[^)#]+)\)", README.read_text()))
