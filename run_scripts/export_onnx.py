@@ -52,8 +52,10 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses(argv)
     from feature_extraction import COLAFeatureExtractor
     from modeling_cola import COLAModel
+    from run_scripts.common.cpu import tune_cpu
     from run_scripts.exporting import onnx
 
+    tune_cpu()
     output_dir = Path(args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     model = COLAModel.from_pretrained(args.checkpoint)
