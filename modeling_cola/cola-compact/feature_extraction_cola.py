@@ -17,8 +17,9 @@ logger = logging.get_logger(__name__)
 # CPU decides the speed: what is computed has to fit into the cache.
 FRAME_CHUNK_SIZE = 1024
 DEVICE_FRAME_CHUNK_SIZE = 2**17
-# How many samples of each clip are squared at once.
-SAMPLE_CHUNK_SIZE = 2**20
+# How many samples of a batch are scaled and squared at once on a CPU, and of each clip on another device.
+SAMPLE_CHUNK_SIZE = 2**18
+DEVICE_SAMPLE_CHUNK_SIZE = 2**20
 
 
 class COLAFeatureExtractor(SequenceFeatureExtractor):
@@ -168,7 +169,9 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         mel_filters = torch.from_numpy(self.mel_filters[bins]).to(frames.device)
         spectrum = torch.fft.rfft(frames, n=self.n_fft)[..., bins]
         if self.do_normalize:
-            magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt()  # twice as fast as `abs`
+            parts = torch.view_as_real(spectrum)
+            parts = parts * parts  # as contiguous numbers; this is three times as fast as `abs`
+            magnitude = (parts[..., 0] + parts[..., 1]).sqrt()
         else:
             magnitude = spectrum.abs()  # the samples may be so large that their squares overflow
         return (magnitude @ mel_filters).clamp_min(self.mel_floor).log()
@@ -178,11 +181,15 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         Computes the factors `(batch_size, 1)` that scale clips to `target_rms` over their valid samples. That of
         silence is 0.
         """
-        lowest, highest = torch.aminmax(waveforms, dim=-1, keepdim=True)
-        peak = torch.maximum(-lowest, highest)
+        # `aminmax` takes six times as long on a CPU.
+        peak = torch.maximum(waveforms.amax(-1, keepdim=True), -waveforms.amin(-1, keepdim=True))
         divisor = peak.clamp_min(torch.finfo(waveforms.dtype).tiny)  # so that no square underflows
-        parts = [waveforms] if torch.compiler.is_compiling() else waveforms.split(SAMPLE_CHUNK_SIZE, dim=-1)
-        rms = (sum((part / divisor).square().sum(-1, keepdim=True) for part in parts) / lengths[:, None]).sqrt()
+        size = (
+            max(SAMPLE_CHUNK_SIZE // len(waveforms), 1) if waveforms.device.type == "cpu" else DEVICE_SAMPLE_CHUNK_SIZE
+        )
+        parts = [waveforms] if torch.compiler.is_compiling() else waveforms.split(size, dim=-1)
+        norms = [torch.linalg.vector_norm(part / divisor, dim=-1, keepdim=True) for part in parts]
+        rms = torch.linalg.vector_norm(torch.cat(norms, dim=-1), dim=-1, keepdim=True) / lengths[:, None].sqrt()
         gain = self.target_rms / rms.clamp_min(1e-12) / divisor
         return torch.where(peak > 0, gain.clamp_max(torch.finfo(waveforms.dtype).max), 0)
 
@@ -299,7 +306,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         is_one = len(waveforms) == 1  # which need not be copied
         batch = waveforms[0][None] if is_one else torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
         batch = batch.to(device)
-        if not batch.isfinite().all():
+        # The sum is not finite if a sample is not, and is much faster.
+        if not batch.sum().isfinite() and not batch.isfinite().all():
             bad = (~batch.isfinite()).any(-1).nonzero()[0, 0].item()
             raise ValueError(f"waveform {bad} holds NaN or infinite samples: repair it or leave it out.")
         return batch, lengths
