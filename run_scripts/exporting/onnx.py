@@ -31,7 +31,8 @@ class LogMelGraph(nn.Module):
         self.per_second = extractor.sampling_rate // extractor.hop_length
 
     def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(self.model(input_values, attention_mask)[name] for name in OUTPUTS)
+        outputs = self.model(input_values, attention_mask)
+        return tuple(outputs[name] for name in OUTPUTS)
 
     def example(self, batch_size: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Random inputs. The second clip is valid in its first half only."""
