@@ -72,7 +72,8 @@ class COLAConfig(PreTrainedConfig):
             every 10 ms.
         window_chunk_size (`int`, *optional*):
             Maximum number of windows that are encoded at once in evaluation mode. It bounds the memory that a long
-            recording takes. Defaults to 16 on a CPU, whose cache holds no more, and to 256 on other devices.
+            recording takes. Defaults to 8 (`"compact"`) or 32 on a CPU, whose cache holds no more, and to 256 on other
+            devices.
         projection_size (`int`, *optional*, defaults to 512):
             Dimension of z, the output of the projection head g.
         projection_hidden_size (`int`, *optional*):

@@ -520,7 +520,8 @@ class COLAModel(COLAPreTrainedModel):
         whole = self.training or (output_hidden_states and torch.is_grad_enabled())
         # With gradients, small chunks would fragment the heap of a CPU.
         is_small = windows.device.type == "cpu" and not torch.is_grad_enabled()
-        chunks = [valid] if whole else valid.split(self.config.window_chunk_size or (16 if is_small else 256))
+        size = (8 if self.config.encoder == "compact" else 32) if is_small else 256
+        chunks = [valid] if whole else valid.split(self.config.window_chunk_size or size)
         encode = self.encoder
         if len(chunks) > 1 and torch.is_grad_enabled():
             # Where `torch.no_grad()` was forgotten, the activations of an hour of audio would fill the memory. They
