@@ -73,9 +73,12 @@ def serve(workload: str, *arguments: str) -> None:
         return
     print("ready", flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
-        turn()
-        print(time.perf_counter() - started, flush=True)
+        started, count = time.perf_counter(), 0
+        # For a second, since the first repetition finds the caches full of what the others have left there.
+        while not count or time.perf_counter() - started < 1:
+            turn()
+            count += 1
+        print((time.perf_counter() - started) / count, flush=True)
 
 
 if __name__ == "__main__":
