@@ -184,12 +184,15 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         # `aminmax` takes six times as long on a CPU.
         peak = torch.maximum(waveforms.amax(-1, keepdim=True), -waveforms.amin(-1, keepdim=True))
         divisor = peak.clamp_min(torch.finfo(waveforms.dtype).tiny)  # so that no square underflows
-        size = (
-            max(SAMPLE_CHUNK_SIZE // len(waveforms), 1) if waveforms.device.type == "cpu" else DEVICE_SAMPLE_CHUNK_SIZE
-        )
-        parts = [waveforms] if torch.compiler.is_compiling() else waveforms.split(size, dim=-1)
-        norms = [torch.linalg.vector_norm(part / divisor, dim=-1, keepdim=True) for part in parts]
-        rms = torch.linalg.vector_norm(torch.cat(norms, dim=-1), dim=-1, keepdim=True) / lengths[:, None].sqrt()
+        if torch.compiler.is_compiling():
+            # The number of parts would become part of an exported graph, and the norm of a long clip is less exact.
+            energy = (waveforms / divisor).square().sum(-1, keepdim=True)
+        else:
+            is_cpu = waveforms.device.type == "cpu"
+            size = max(SAMPLE_CHUNK_SIZE // len(waveforms), 1) if is_cpu else DEVICE_SAMPLE_CHUNK_SIZE
+            parts = waveforms.split(size, dim=-1)
+            energy = sum(torch.linalg.vector_norm(part / divisor, dim=-1, keepdim=True).square() for part in parts)
+        rms = (energy / lengths[:, None]).sqrt()
         gain = self.target_rms / rms.clamp_min(1e-12) / divisor
         return torch.where(peak > 0, gain.clamp_max(torch.finfo(waveforms.dtype).max), 0)
 
