@@ -144,9 +144,14 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         window = torch.from_numpy(self.window).to(waveforms.device).expand(batch_size, 1, -1)
         if self.do_normalize:
             window = window * self._gain(waveforms, lengths)[:, None]  # cheaper than to scale all samples
+        # Only these bins are in any mel band.
+        used = np.flatnonzero(self.mel_filters.any(axis=1))
+        bins = slice(int(used[0]), int(used[-1]) + 1)
+        mel_filters = torch.from_numpy(self.mel_filters[bins]).to(waveforms.device)
         frames = waveforms.unfold(-1, self.win_length, self.hop_length)
         if torch.compiler.is_compiling():
-            log_mel = self._log_mel(frames * window)  # the number of chunks would become part of an exported graph
+            # The number of chunks would become part of an exported graph.
+            log_mel = self._log_mel(frames * window, bins, mel_filters)
         else:
             log_mel = waveforms.new_empty(batch_size, num_frames, self.feature_size)
             size = FRAME_CHUNK_SIZE if waveforms.device.type == "cpu" else DEVICE_FRAME_CHUNK_SIZE
@@ -155,18 +160,17 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 clips = slice(first, first + clips_at_once)
                 for start in range(0, num_frames, size):
                     chunk = slice(start, start + size)
-                    log_mel[clips, chunk] = self._log_mel(frames[clips, chunk] * window[clips])
+                    log_mel[clips, chunk] = self._log_mel(frames[clips, chunk] * window[clips], bins, mel_filters)
 
         valid = (1 + (lengths - self.win_length).clamp_min(0) // self.hop_length)[:, None]
         attention_mask = (torch.arange(num_frames, device=waveforms.device) < valid).long()
         return log_mel.masked_fill_(attention_mask[..., None] == 0, self.padding_value), attention_mask
 
-    def _log_mel(self, frames: torch.Tensor) -> torch.Tensor:
-        """Computes the log-mel values `(..., feature_size)` of windowed frames `(..., win_length)`."""
-        # Only these bins are in any mel band.
-        used = np.flatnonzero(self.mel_filters.any(axis=1))
-        bins = slice(int(used[0]), int(used[-1]) + 1)
-        mel_filters = torch.from_numpy(self.mel_filters[bins]).to(frames.device)
+    def _log_mel(self, frames: torch.Tensor, bins: slice, mel_filters: torch.Tensor) -> torch.Tensor:
+        """
+        Computes the log-mel values `(..., feature_size)` of windowed frames `(..., win_length)`, from the bins of the
+        spectrum to which the filters belong.
+        """
         spectrum = torch.fft.rfft(frames, n=self.n_fft)[..., bins]
         if self.do_normalize:
             parts = torch.view_as_real(spectrum)

@@ -85,7 +85,7 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
     if settings["load_best_model_at_end"]:
         note += f" The weights are those of step {progress.best_step}, whose validation was the best."
     card = ModelCard.from_template(
-        _card_data(settings, metrics, output_dir.resolve().name),
+        _card_data(settings, shown["dataset_name"], metrics, output_dir.resolve().name),
         template_path=str(CARD_TEMPLATE),
         data_name=shown["dataset_name"],
         model_name=output_dir.name,
@@ -99,17 +99,16 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
     card.save(output_dir / "README.md")
 
 
-def _card_data(settings: dict[str, Any], metrics: dict[str, float], name: str) -> ModelCardData:
+def _card_data(settings: dict[str, Any], data_name: str, metrics: dict[str, float], name: str) -> ModelCardData:
     """What the Hub reads: where data and weights are from, and the pretext accuracy on the held-out recordings."""
     is_contrastive = settings["objective"] == "contrastive"
     data = [name for name in settings["dataset_name"] if hub_name(name)]
-    names = ", ".join(Path(name).name for name in settings["dataset_name"])
     results = None
     if "validation_accuracy" in metrics:
         result = EvalResult(
             task_type="feature-extraction",
-            dataset_type=data[0] if len(data) == 1 else names,
-            dataset_name=names,
+            dataset_type=data[0] if len(data) == 1 else data_name,
+            dataset_name=data_name,
             dataset_split="held-out recordings",
             metric_type="accuracy",
             metric_name="pretext accuracy",
