@@ -1,7 +1,8 @@
-"""What the Hub reads in the cards of models."""
+"""The Hub: which names are on it, and the repository that a job pushes to."""
 
 from pathlib import Path
 
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -15,3 +16,29 @@ def hub_name(name: str | None) -> str | None:
     except HFValidationError:
         return None
     return name
+
+
+def create_hub_repository(name: str | None, output_dir: str | Path, repo_type: str = "model") -> str:
+    """
+    Creates the repository to push to, unless it exists. Call it before the work begins, so that a wrong name or a
+    missing token stops the job early.
+
+    Args:
+        name (`str`, *optional*):
+            The name of the repository. Defaults to that of the output folder.
+        output_dir (`str` or `Path`):
+            The output folder.
+        repo_type (`str`, *optional*, defaults to `"model"`):
+            `"model"` or `"dataset"`.
+
+    Returns:
+        `str`: Its full name, with that of its owner.
+
+    Raises:
+        `OSError`: If it cannot be created.
+    """
+    name = name or Path(output_dir).resolve().name
+    try:
+        return HfApi().create_repo(name, repo_type=repo_type, exist_ok=True).repo_id
+    except Exception as error:  # of the Hub, of the network, or for want of a token
+        raise OSError(f"--push_to_hub: the repository {name} cannot be created on the Hub: {error}") from error

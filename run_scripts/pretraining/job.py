@@ -11,6 +11,7 @@ from datasets import DatasetDict, IterableDatasetDict
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAPreTrainedModel
+from run_scripts.common.hub import create_hub_repository
 from run_scripts.common.output_lock import locked
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
@@ -24,13 +25,7 @@ from run_scripts.pretraining.recipes import (
     given,
     override,
 )
-from run_scripts.pretraining.report import (
-    create_hub_repository,
-    draw_plots,
-    push_to_hub,
-    save_results,
-    settings_in_force,
-)
+from run_scripts.pretraining.report import draw_plots, push_to_hub, save_results, settings_in_force
 from run_scripts.pretraining.trainer import PretrainingTrainer
 from run_scripts.pretraining.validation import LinearProbe
 
@@ -138,7 +133,8 @@ def train(
     training = override(RECIPES[args.recipe].training, training_settings or TrainingSettings())
     settings = settings_in_force(model, training, data_args, args)
     make_output_dir(output_dir, model, args.save_total_limit)
-    repo_id = create_hub_repository(args) if args.push_to_hub and accelerator.is_main_process else None
+    is_pushed = args.push_to_hub and accelerator.is_main_process
+    repo_id = create_hub_repository(args.hub_model_id, output_dir) if is_pushed else None
 
     with locked(output_dir) if accelerator.is_main_process else nullcontext():
         fixed = fix_arguments(settings, accelerator.num_processes)

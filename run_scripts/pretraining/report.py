@@ -167,24 +167,6 @@ def draw_plots(
     )
 
 
-def create_hub_repository(args: PretrainingArguments) -> str:
-    """
-    Creates the repository to push to, unless it exists, so that a wrong name or a missing token stops the run before
-    it starts.
-
-    Returns:
-        Its full name.
-
-    Raises:
-        `OSError`: if it cannot be created.
-    """
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
-    try:
-        return HfApi().create_repo(name, exist_ok=True).repo_id
-    except Exception as error:  # of the Hub, of the network, or for want of a token
-        raise OSError(f"--push_to_hub: the repository {name} cannot be created on the Hub: {error}") from error
-
-
 def push_to_hub(output_dir: Path, repo_id: str) -> None:
     """Pushes the model, the feature extractor, the card and the plots in one commit."""
     HfApi().upload_folder(
