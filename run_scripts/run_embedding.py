@@ -4,6 +4,7 @@ Embeds audio, a vector for each clip or for each window of 0.96 s, and searches 
     python run_scripts/run_embedding.py --dataset_name path/to/audio --output_dir vectors
     python run_scripts/run_embedding.py --output_dir vectors --query dog.wav
     python run_scripts/run_embedding.py --output_dir vectors --map
+    python run_scripts/run_embedding.py --output_dir vectors --push_to_hub
 
 `--dataset_name` is a folder or a list of audio files, a folder or glob of Parquet or tar files, or a data set on the
 Hub. All of its splits are embedded, to Parquet files `part-*.parquet` in the output folder, which have a row for each
@@ -13,7 +14,8 @@ the same command. Clips that cannot be used are skipped and listed in `skipped.t
 
 `--query` prints the clips, or the windows, that are most similar to a file; `--query file.wav@12.5` searches with the
 window of the file at this second. `--map` writes `map.html`, a page that shows each clip as a point, near those that
-sound like it, and plays it. Neither embeds the clips again.
+sound like it, and plays it. `--push_to_hub` pushes the vectors to a data set on the Hub, which `datasets.load_dataset`
+loads; paths are pushed relative to the folder of the data. None of these embeds the clips again.
 """
 
 import logging
@@ -31,16 +33,24 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     (args,) = HfArgumentParser(EmbeddingArguments).parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
-    from run_scripts.embedding.job import embed_dataset
+    from run_scripts.common.hub import create_hub_repository
+    from run_scripts.embedding.job import embed_dataset, read_settings
     from run_scripts.embedding.map import write_map
     from run_scripts.embedding.search import search_all
+    from run_scripts.embedding.sharing import push_vectors
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts.embedding").setLevel(logging.INFO)
     tune_cpu()
+    if args.dataset_name is None:
+        read_settings(args.output_path)  # before a repository is created for a folder without vectors
+    if args.push_to_hub:
+        repo_id = create_hub_repository(args.hub_dataset_id, args.output_path, "dataset")
     if args.dataset_name is not None:
         with locked(args.output_path):
             embed_dataset(args)
+    if args.push_to_hub:
+        push_vectors(args.output_path, repo_id)
     if args.map:
         write_map(args)
     return search_all(args) if args.query else {}

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -20,7 +21,10 @@ COMMIT = "1" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """What was done to it: the names of its repositories, each commit's files, and all files of each repository."""
+    """
+    What was done to it: the names of its repositories, those of data sets with `datasets/` in front, each commit's
+    files, and all files of each repository.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -47,6 +51,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    @property
+    def _repository(self) -> str:
+        """The repository of `/api/<kind>/<owner>/<name>/...`."""
+        kind, owner, name = self.path.split("?")[0].split("/")[2:5]
+        return f"datasets/{owner}/{name}" if kind == "datasets" else f"{owner}/{name}"
+
+    def _list_files(self) -> list[dict]:
+        files = self.server.files[self._repository].items()
+        return [{"type": "file", "path": path, "size": len(data), "oid": COMMIT} for path, data in files]
+
     def do_GET(self) -> None:
         if "/resolve/" in self.path:
             self._send_file()
@@ -54,16 +68,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(
                 [{"id": COMMIT, "title": "", "message": "", "authors": [], "date": "2020-01-01T00:00:00.000Z"}]
             )
+        elif "/tree/" in self.path:
+            self._answer(self._list_files())
         else:
-            name = "/".join(self.path.split("?")[0].split("/")[3:5])
-            siblings = [{"rfilename": path} for path in self.server.files[name]]
-            self._answer({"id": name, "sha": COMMIT, "siblings": siblings})
+            siblings = [{"rfilename": file["path"]} for file in self._list_files()]
+            self._answer({"id": self._repository.removeprefix("datasets/"), "sha": COMMIT, "siblings": siblings})
 
     def do_HEAD(self) -> None:
         self._send_file()
 
     def _send_file(self) -> None:
-        """Answers `/<owner>/<name>/resolve/<revision>/<path>`."""
+        """Answers `/<repository>/resolve/<revision>/<path>`."""
         repository, _, rest = self.path.removeprefix("/").partition("/resolve/")
         data = self.server.files[repository].get(rest.partition("/")[2])
         self.send_response(404 if data is None else 200)
@@ -82,6 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/repos/create"):
             request = json.loads(body)
             name = f"{request.get('organization') or 'user'}/{request['name']}"
+            if request.get("type") == "dataset":
+                name = f"datasets/{name}"
             self.server.repositories.append(name)
             self._answer({"url": f"{self.server.url}/{name}", "name": name})
         elif "/preupload/" in self.path:
@@ -92,11 +109,16 @@ class _Handler(BaseHTTPRequestHandler):
             lines = [json.loads(line) for line in body.splitlines()]
             files = [line["value"] for line in lines if line["key"] == "file"]
             commit = {file["path"]: base64.b64decode(file["content"]) for file in files}
-            name = "/".join(self.path.split("/")[3:5])
             self.server.commits.append(commit)
-            self.server.files[name] |= commit
-            url = f"{self.server.url}/{name}/commit/{COMMIT}"
+            self.server.files[self._repository] |= commit
+            for line in lines:
+                if line["key"] == "deletedFile":
+                    del self.server.files[self._repository][line["value"]["path"]]
+            url = f"{self.server.url}/{self._repository}/commit/{COMMIT}"
             self._answer({"success": True, "commitOid": COMMIT, "commitUrl": url})
+        elif "/paths-info/" in self.path:
+            paths = parse_qs(body.decode())["paths"]
+            self._answer([file for file in self._list_files() if file["path"] in paths])
         else:
             self._answer({})
 
@@ -112,6 +134,8 @@ def serving_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # which keeps the address of its first use
         thread = threading.Thread(target=hub.serve_forever)
         thread.start()
-        yield hub
-        hub.shutdown()
-        thread.join()
+        try:
+            yield hub
+        finally:
+            hub.shutdown()
+            thread.join()

@@ -13,8 +13,8 @@ from modeling_cola import COLAConfig, COLAForAudioClassification
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.encode import embed_files
-from run_scripts.embedding.job import load_model, read_settings
-from run_scripts.embedding.search import Index
+from run_scripts.embedding.job import read_settings
+from run_scripts.embedding.search import Index, load_own_model
 
 
 # The classifier and the picture use this much of a recording, in seconds.
@@ -39,10 +39,9 @@ class Demo:
         checkpoint = args.model_name_or_path or str(CHECKPOINT)
         if args.index_dir is not None:
             folder = Path(args.index_dir).expanduser()
-            settings = read_settings(folder)
             self.index = Index(folder)
-            self.model, self.extractor = load_model(settings["model_name_or_path"])
-            checkpoint = args.model_name_or_path or settings["model_name_or_path"]
+            self.model, self.extractor = load_own_model(folder)
+            checkpoint = args.model_name_or_path or read_settings(folder)["model_name_or_path"]
         else:
             self.extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
         if COLAConfig.from_pretrained(checkpoint).architectures == [COLAForAudioClassification.__name__]:

@@ -1,13 +1,12 @@
 """The files of a Gradio Space that shows the page of the demo."""
 
-import json
 import shutil
 from pathlib import Path
 
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
-from run_scripts.embedding.job import SETTINGS, read_settings
-from run_scripts.embedding.parts import find_parts
+from run_scripts.embedding.job import read_settings
+from run_scripts.embedding.sharing import copy_vectors
 
 
 ROOT = Path(__file__).parents[2]
@@ -58,10 +57,8 @@ def write_space(args: DemoArguments) -> Path:
         settings = read_settings(source)
         checkpoint = args.model_name_or_path or settings["model_name_or_path"]
         (folder / index).mkdir()
-        for part in find_parts(source):
-            shutil.copy(part, folder / index)
-        settings["model_name_or_path"] = _copy_checkpoint(settings["model_name_or_path"], folder, "encoder")
-        (folder / index / SETTINGS).write_text(json.dumps(settings))
+        encoder = _copy_checkpoint(settings["model_name_or_path"], folder, "encoder")
+        copy_vectors(source, folder / index, encoder)
     model = _copy_checkpoint(checkpoint, folder, "model")
     shutil.copy(Path(__file__).with_name("requirements.txt"), folder)
     (folder / "app.py").write_text(APP.format(index=index, model=model, top_k=args.top_k))

@@ -46,6 +46,13 @@ class EmbeddingArguments(SourceArguments):
     map: bool = field(
         default=False, metadata={"help": "Whether to write map.html, a page to look at the clips and listen to them."}
     )
+    push_to_hub: bool = field(
+        default=False,
+        metadata={"help": "Whether to push the vectors to the Hub as a data set, without the paths of this machine."},
+    )
+    hub_dataset_id: str | None = field(
+        default=None, metadata={"help": "The data set to push to. Defaults to the name of output_dir."}
+    )
 
     def __post_init__(self) -> None:
         if self.top_k < 1:

@@ -105,7 +105,7 @@ def load_model(checkpoint: str | None) -> tuple[COLAModel, COLAFeatureExtractor]
 def _full_name(name: str) -> str:
     """The absolute path of a file or a folder; any other name as it is."""
     path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
+    return str(path.absolute()) if path.exists() else name
 
 
 def collect_settings(
@@ -135,7 +135,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     if not path.exists():
         raise FileNotFoundError(f"--output_dir {folder} holds no vectors: pass --dataset_name to embed clips first.")
-    return json.loads(path.read_text())
+    settings = json.loads(path.read_text())
+    return settings | {"model_name_or_path": settings["model_name_or_path"] or str(CHECKPOINT)}
 
 
 def write_parts(

@@ -70,7 +70,7 @@ def write_map(args: EmbeddingArguments) -> Path:
     rows, vectors = index.rows.select(chosen).to_list(), index.vectors[chosen]
     groups = _groups(rows)
     names = sorted(set(groups))
-    page = {"title": Path(settings["dataset_name"]).name, "groups": names}
+    page = {"title": Path(settings["dataset_name"] or folder).name, "groups": names}
     fields = zip(_positions(vectors), _names(rows), groups, _similar(vectors), _audio(rows, folder, settings))
     page["points"] = [
         {"x": x, "y": y, "name": name, "group": names.index(group), "similar": similar, "audio": audio}
@@ -133,7 +133,7 @@ def _audio(rows: list[dict[str, Any]], folder: Path, settings: dict[str, Any]) -
             links[number] = quote(os.path.relpath(row["path"], folder.resolve())) + part
         else:
             inside.setdefault(row["clip"], []).append(number)
-    if not inside:
+    if not inside or settings["dataset_name"] is None:  # the data of a copy are not here
         return links
     longest = WINDOW_SECONDS if "time" in rows[0] else MAX_SECONDS
     seconds = np.clip(MAX_AUDIO_BYTES / BYTES_PER_SECOND / sum(map(len, inside.values())), 0.5, longest)

@@ -14,6 +14,7 @@ from run_scripts.common.disk import report_full_disk
 from run_scripts.embedding.source import Clip, Place
 
 
+PARTS = "part-*.parquet"
 METADATA = b"cola"
 
 # Rows that wait in memory to be written together.
@@ -44,7 +45,7 @@ class Progress:
 
 def find_parts(folder: Path) -> list[Path]:
     """Finds the parts in the folder of an embedding, in their order."""
-    return sorted(folder.glob("part-*.parquet"))
+    return sorted(folder.glob(PARTS))
 
 
 def read_progress(part: Path) -> Progress:
@@ -52,6 +53,11 @@ def read_progress(part: Path) -> Progress:
     stored = json.loads(pq.read_metadata(part).metadata[METADATA])
     place, skipped = Place(*stored.pop("place")), [ClipNote(*note) for note in stored.pop("skipped")]
     return Progress(place=place, skipped=skipped, **stored)
+
+
+def write_progress(file: pq.ParquetWriter, progress: Progress) -> None:
+    """Writes how far the run had come to a part that is not closed yet."""
+    file.add_key_value_metadata({METADATA.decode(): json.dumps(asdict(progress))})
 
 
 class PartWriter:
@@ -115,7 +121,7 @@ class PartWriter:
         if self._rows:
             self._write_group()
         with report_full_disk(self.path, 2**16):
-            self._file.add_key_value_metadata({METADATA.decode(): json.dumps(asdict(progress))})
+            write_progress(self._file, progress)
             self._file.close()
             with open(self.temporary, "rb") as file:
                 os.fsync(file.fileno())

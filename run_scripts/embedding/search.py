@@ -97,6 +97,31 @@ class Index:
         ]
 
 
+def load_own_model(folder: Path, checkpoint: str | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
+    """
+    Loads the model by which the clips in a folder were embedded.
+
+    Args:
+        folder (`Path`):
+            The folder that the embedding job wrote.
+        checkpoint (`str`, *optional*):
+            Where the model is. Defaults to where it was.
+
+    Raises:
+        `FileNotFoundError`: If the folder has no vectors.
+        `ValueError`: If the checkpoint has other weights.
+    """
+    settings = read_settings(folder)
+    checkpoint = checkpoint or settings["model_name_or_path"]
+    model, extractor = load_model(checkpoint)
+    if hash_encoder(model, extractor)[:16] != settings["weights"]:
+        raise ValueError(
+            f"--model_name_or_path {checkpoint} has other weights than the model by which {folder} was made: name "
+            "that model, or embed the clips again."
+        )
+    return model, extractor
+
+
 def parse_query(query: str) -> tuple[str, float | None]:
     """Splits `file.wav@12.5` into the file and the time in seconds, which is `None` if the query is a file."""
     file, at, seconds = query.rpartition("@")
@@ -161,14 +186,8 @@ def search_all(args: EmbeddingArguments) -> dict[str, list[dict[str, Any]]]:
         `FileNotFoundError`: If the folder has no vectors.
         `ValueError`: If a query cannot be used, or if the model is not the one by which the clips were embedded.
     """
-    settings = read_settings(args.output_path)
     index = Index(args.output_path)
-    model, extractor = load_model(args.model_name_or_path or settings["model_name_or_path"])
-    if hash_encoder(model, extractor)[:16] != settings["weights"]:
-        raise ValueError(
-            f"--model_name_or_path {args.model_name_or_path or settings['model_name_or_path']} has other weights than "
-            f"the model by which {args.output_path} was made: name that model, or embed the clips again."
-        )
+    model, extractor = load_own_model(args.output_path, args.model_name_or_path)
     found = {}
     for query in args.query:
         found[query] = index.search(embed_query(model, extractor, query), args.top_k)

@@ -1,0 +1,122 @@
+"""Vectors for other people: a copy that tells nothing of this machine, and a data set on the Hub."""
+
+import os
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+
+from run_scripts.common.disk import report_full_disk
+from run_scripts.common.hub import hub_name
+from run_scripts.common.resume import write_json
+from run_scripts.embedding.job import SETTINGS, read_settings
+from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, read_progress, write_progress
+
+
+CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
+
+
+def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> None:
+    """
+    Copies the vectors in a folder, without the paths of this machine. The copy can be searched as the folder can.
+
+    Args:
+        folder (`Path`):
+            The folder that the embedding job wrote.
+        target (`Path`):
+            The folder of the copy, which exists and is empty.
+        checkpoint (`str`, *optional*):
+            The model by which the copy is searched. Defaults to the one of the folder, if that is on the Hub.
+
+    Raises:
+        `FileNotFoundError`: If the folder has no vectors.
+        `OSError`: If the copy cannot be written.
+    """
+    settings = read_settings(folder)
+    source = Path(settings["dataset_name"] or "")
+    root = source if source.is_dir() else source.parent
+    for part in find_parts(folder):
+        with report_full_disk(target / part.name, part.stat().st_size):
+            _copy_part(part, target / part.name, root)
+    settings["dataset_name"] = hub_name(settings["dataset_name"])
+    settings["model_name_or_path"] = checkpoint or hub_name(settings["model_name_or_path"])
+    write_json(target / SETTINGS, settings)
+
+
+def _copy_part(part: Path, target: Path, root: Path) -> None:
+    """Copies a part with shared paths, and without the list of the clips that were skipped."""
+    table = pq.read_table(part)
+    paths = [shared_path(path, root) for path in table["path"].to_pylist()]
+    table = table.set_column(table.column_names.index("path"), "path", pa.array(paths, pa.string()))
+    with pq.ParquetWriter(target, table.schema.remove_metadata()) as file:
+        file.write_table(table, GROUP_ROWS)
+        write_progress(file, replace(read_progress(part), skipped=[]))
+
+
+def shared_path(path: str | None, root: Path) -> str | None:
+    """
+    Returns what other people see of the path of a clip: of a local file the path relative to the folder of the data,
+    or the name alone if it is not in this folder; of anything else, such as a URL, the path as it is.
+    """
+    local = re.split("file://|::(?=/)", path or "")[-1]  # `zip://clip.wav::/folder/clips.zip` names a local file, too
+    if not os.path.isabs(local):
+        return path
+    return os.path.relpath(local, root) if Path(local).is_relative_to(root) else os.path.basename(local)
+
+
+def push_vectors(folder: Path, repo_id: str) -> None:
+    """
+    Pushes the vectors in a folder to a data set on the Hub, in one commit.
+
+    Args:
+        folder (`Path`):
+            The folder that the embedding job wrote.
+        repo_id (`str`):
+            The repository, which exists.
+
+    Raises:
+        `ValueError`: If the folder is not complete.
+    """
+    parts = find_parts(folder)
+    if not parts or not read_progress(parts[-1]).is_done:
+        raise ValueError(f"{folder} is not complete: run the command that made it again, to embed all clips.")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".push-") as copy:
+        copy_vectors(folder, Path(copy))
+        format_card(folder, repo_id).save(Path(copy) / "README.md")
+        HfApi().upload_folder(
+            repo_id=repo_id,
+            repo_type="dataset",
+            folder_path=copy,
+            delete_patterns=PARTS,  # those of an earlier push
+            commit_message="Upload vectors and their card",
+        )
+
+
+def format_card(folder: Path, repo_id: str) -> DatasetCard:
+    """Writes the card of the vectors in a folder, with what the Hub and `datasets` read of it."""
+    settings, parts = read_settings(folder), find_parts(folder)
+    data, model = hub_name(settings["dataset_name"]), hub_name(settings["model_name_or_path"])
+    footers = [pq.read_metadata(part) for part in parts]
+    schema = pq.read_schema(parts[0])
+    card_data = DatasetCardData(
+        task_categories=["feature-extraction"],
+        tags=["audio", "cola", "embeddings"],
+        source_datasets=[data] if data else None,
+        configs=[{"config_name": "default", "data_files": PARTS}],
+    )
+    return DatasetCard.from_template(
+        card_data,
+        template_path=str(CARD_TEMPLATE),
+        repo_id=repo_id,
+        name=repo_id.split("/")[-1],
+        data=data or Path(settings["dataset_name"] or folder).name,
+        model=model or Path(settings["model_name_or_path"]).name,
+        num_rows=sum(footer.num_rows for footer in footers),
+        hours=read_progress(parts[-1]).seconds / 3600,
+        hidden_size=schema.field("vector").type.list_size,
+        columns=schema.names,
+    )
