@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Audio, Dataset, Features, IterableDataset
 
+from feature_extraction import ClipNote
 from feature_extraction.tables import SPLITS_BY_NAME
 from run_scripts.common.resume import check_settings, write_json
 from run_scripts.common.source import load_source
@@ -43,8 +44,8 @@ class Part:
             Number of clips in the shards.
         samples (`int`, *optional*, defaults to 0):
             Number of samples in the shards.
-        skipped (`list[tuple[str, str, str]]`, *optional*):
-            Kind, name and reason of each clip that was skipped.
+        skipped (`list[ClipNote]`, *optional*):
+            The clips that were skipped.
     """
 
     rows: int = 0
@@ -52,7 +53,10 @@ class Part:
     shards: list[str] = field(default_factory=list)
     clips: int = 0
     samples: int = 0
-    skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    skipped: list[ClipNote] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.skipped = [ClipNote(*note) for note in self.skipped]  # which JSON keeps as lists
 
 
 @dataclass

@@ -1,15 +1,14 @@
 """The preparation from start to end."""
 
-import json
 import logging
 import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from feature_extraction import ClipNote
 from run_scripts.common.disk import report_full_disk
 from run_scripts.common.output_lock import locked
+from run_scripts.common.resume import write_json
 from run_scripts.common.skip_list import write_notes
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments
@@ -77,16 +76,19 @@ def convert_rest(job: Job, num_workers: int) -> None:
 def write_report(job: Job) -> dict[str, Any]:
     """Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned."""
     parts = job.load_parts()
-    skipped = [entry for part in parts for entry in part.skipped]
-    write_notes(job.output_dir / "skipped.tsv", [ClipNote(*entry) for entry in skipped])
+    skipped = [note for part in parts for note in part.skipped]
+    write_notes(job.output_dir / "skipped.tsv", skipped)
+    counts = Counter()
+    for note in skipped:
+        counts[note.kind] += note.num_clips
     shards = [job.output_dir / name for part in parts for name in part.shards]
     report = {
         "clips": sum(part.clips for part in parts),
         "hours": sum(part.samples for part in parts) / SAMPLING_RATE / 3600,
         "shards": len(shards),
         "gigabytes": sum(path.stat().st_size for path in shards) / 1e9,
-        "skipped": dict(Counter(kind for kind, _, _ in skipped)),
+        "skipped": dict(counts),
         "settings": job.settings,
     }
-    (job.output_dir / "report.json").write_text(json.dumps(report, indent=2))
+    write_json(job.output_dir / "report.json", report)
     return report

@@ -16,7 +16,7 @@ import torch
 from datasets import IterableDataset
 from tqdm.auto import tqdm
 
-from feature_extraction import BAD_CLIP_KINDS, BadClipError, CorruptShardError
+from feature_extraction import BAD_CLIP_KINDS, BadClipError, ClipNote, CorruptShardError
 from run_scripts.preparation.arguments import SAMPLING_RATE
 from run_scripts.preparation.job import Job, Part
 from run_scripts.preparation.shards import ShardWriter, encode
@@ -39,8 +39,8 @@ class Counters:
         for part in parts:
             self.add("rows", part.rows)
             self.add("samples", part.samples)
-            for kind, _, _ in part.skipped:
-                self.add(kind, 1)
+            for note in part.skipped:
+                self.add(note.kind, note.num_clips)
 
     def add(self, name: str, amount: int) -> None:
         with self._values[name].get_lock():
@@ -121,8 +121,8 @@ def convert_row(row: pa.Table, writer: ShardWriter, part: Part, number: int) -> 
 
 def skip(name: str, error: BadClipError, part: Part) -> None:
     """Adds a clip, or what is left of a corrupt shard, to the list of those that were skipped."""
-    part.skipped.append((error.kind, name, str(error)))
-    worker.counters.add(error.kind, 1)
+    part.skipped.append(ClipNote(error.kind, name, str(error), error.num_clips))
+    worker.counters.add(error.kind, error.num_clips)
 
 
 def convert_all(job: Job, parts: list[Part], num_workers: int) -> None:

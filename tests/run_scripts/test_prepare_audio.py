@@ -257,7 +257,8 @@ def test_corrupt_shard_is_skipped(parquet, tmp_path, kind):
         kept = [0, 1, 2, 3, 6, 7, 8]
     report = prepare_audio.main(arguments(tmp_path / "data", tmp_path / "out", "--streaming"))
     assert numbers(tmp_path / "out") == kept
-    assert report["clips"] == len(kept) and report["skipped"]["corrupt shard"] == 1
+    lost = {"parquet": 10, "tar": 1}  # of the tar file nothing could be read from which to estimate the rest
+    assert report["clips"] == len(kept) and report["skipped"]["corrupt shard"] == lost[kind]
     assert f"corrupt shard\t{path}\t{path} is not a whole" in (tmp_path / "out" / "skipped.tsv").read_text()
 
 
