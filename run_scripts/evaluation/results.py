@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from datasets import DatasetDict
 from feature_extraction import find_audio_column
 from run_scripts.common.disk import write_text
 from run_scripts.common.plots import plot_accuracy_bars
+from run_scripts.common.resume import write_json
 from run_scripts.evaluation.benchmark_arguments import MODES, TRAINED_MODES
 from run_scripts.evaluation.embedding_cache import hash_clips
 from run_scripts.evaluation.methods import Method
@@ -97,12 +97,7 @@ class Cells:
         cell |= {f"num_{name}": len(split) for name, split in self.splits.items()}
         cell |= {"epochs": self.epochs if method.mode in TRAINED_MODES else None, "key": path.stem[-16:]}
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            write_text(temporary, json.dumps(cell, indent=2))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(path, cell)
 
 
 def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
