@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     from run_scripts.embedding.sharing import push_vectors
 
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts.embedding").setLevel(logging.INFO)
+    logging.getLogger("run_scripts").setLevel(logging.INFO)
     tune_cpu()
     if args.dataset_name is None:
         read_settings(args.output_path)  # before a repository is created for a folder without vectors

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import DatasetDict, IterableDatasetDict
 from tqdm.auto import tqdm
 
-from feature_extraction import BadClipError, ClipNote, COLAFeatureExtractor, describe_splits, load_audio_dataset
+from feature_extraction import BadClipError, ClipNote, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.resume import check_settings, write_json
+from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import CHECKPOINT, EmbeddingArguments
 from run_scripts.embedding.encode import EmbeddedClip, embed_clips, mean_vector
 from run_scripts.embedding.parts import PartWriter, Progress, find_parts, read_progress
@@ -54,7 +54,8 @@ def embed_dataset(args: EmbeddingArguments) -> list[Path]:
     folder = args.output_path
     if find_parts(folder) and not (folder / SETTINGS).exists():
         raise ValueError(f"--output_dir {folder} contains Parquet files that no earlier run wrote: choose another.")
-    source = load_source(args)
+    with quiet_libraries():
+        source = Source(load_splits(args), args.audio_column, args.label_column)
     model, extractor = load_model(args.model_name_or_path)
     settings = collect_settings(args, source, model, extractor)
     if (folder / SETTINGS).exists():
@@ -65,34 +66,6 @@ def embed_dataset(args: EmbeddingArguments) -> list[Path]:
         temporary.unlink()
     write_parts(source, model, extractor, folder, args.windows)
     return find_parts(folder)
-
-
-def load_splits(args: EmbeddingArguments) -> DatasetDict | IterableDatasetDict:
-    """
-    Loads all splits of the data set, or the one that is named.
-
-    Raises:
-        `ValueError`: If there is no such split.
-    """
-    with quiet_libraries():
-        splits = load_audio_dataset(
-            args.dataset_name,
-            config_name=args.dataset_config_name,
-            streaming=args.streaming,
-            allow_remote_audio=args.allow_remote_audio,
-        )
-    if args.dataset_split is None:
-        return splits
-    if args.dataset_split not in splits:
-        raise ValueError(f"There is no split {args.dataset_split!r}; there are {', '.join(splits)}.")
-    return type(splits)({args.dataset_split: splits[args.dataset_split]})
-
-
-def load_source(args: EmbeddingArguments) -> Source:
-    """Loads the clips, and says what was found."""
-    splits = load_splits(args)
-    logger.info(f"{args.dataset_name} has {describe_splits(splits)}.")
-    return Source(splits, args.audio_column, args.label_column)
 
 
 def load_model(checkpoint: str | None) -> tuple[COLAModel, COLAFeatureExtractor]:

@@ -17,8 +17,10 @@ from sklearn.manifold import TSNE
 
 from feature_extraction import BadClipError, load_audio
 from run_scripts.common.disk import write_text
+from run_scripts.common.quiet import quiet_libraries
+from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import EmbeddingArguments
-from run_scripts.embedding.job import load_splits, read_settings
+from run_scripts.embedding.job import read_settings
 from run_scripts.embedding.search import Index
 from run_scripts.embedding.source import Place, Source
 
@@ -138,7 +140,9 @@ def _audio(rows: list[dict[str, Any]], folder: Path, settings: dict[str, Any]) -
     longest = WINDOW_SECONDS if "time" in rows[0] else MAX_SECONDS
     seconds = np.clip(MAX_AUDIO_BYTES / BYTES_PER_SECOND / sum(map(len, inside.values())), 0.5, longest)
     args = EmbeddingArguments(output_dir=".", **{name: settings[name] for name in SOURCE_SETTINGS})
-    for clip in Source(load_splits(args), settings["audio_column"]).read(Place()):
+    with quiet_libraries():
+        source = Source(load_splits(args), settings["audio_column"])
+    for clip in source.read(Place()):
         numbers = inside.get(clip.place.number - 1, []) if clip.error is None else []
         for number in numbers:
             links[number] = _encode(clip.audio, rows[number].get("time", 0.0), float(seconds))
