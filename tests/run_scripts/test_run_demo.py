@@ -11,6 +11,7 @@ from model_helpers import build, run_script
 from modeling_cola import COLAForAudioClassification
 from run_scripts import run_demo
 from run_scripts.demo.arguments import DemoArguments
+from run_scripts.embedding.search import Index, load_own_model
 
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,18 @@ def test_a_space_has_all_that_its_page_needs(embedded: Path, classifier: Path, t
     run_script(code, space)
     with pytest.raises(ValueError, match="is not empty: name a new folder"):
         run_demo.main(["--space", str(space)])
+
+
+def test_the_index_of_a_space_is_searched_and_holds_no_paths_of_this_machine(
+    embedded: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    space = tmp_path / "space"
+    run_demo.main(["--index_dir", str(embedded), "--space", str(space)])
+    for file in (space / "index").iterdir():
+        assert str(tones).encode() not in file.read_bytes()
+    monkeypatch.chdir(space)
+    load_own_model(Path("index"))
+    assert Index(Path("index")).rows[0]["path"] == "high/0.wav"
 
 
 def test_without_gradio_the_error_names_the_extra(monkeypatch):
