@@ -1,5 +1,6 @@
 """Vectors for other people: what is pushed to the Hub and what of this machine is not, and how a copy is used."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from hub_server import Hub, serving_hub
 from model_helpers import build, run_script
 from run_scripts import run_embedding
 from run_scripts.embedding.arguments import CHECKPOINT
-from run_scripts.embedding.search import load_own_model
-from run_scripts.embedding.sharing import copy_vectors, push_vectors, shared_path
+from run_scripts.embedding.search import Index, load_own_model
+from run_scripts.embedding.sharing import copy_vectors, format_card, push_vectors, shared_path
 
 
 REPOSITORY = "somebody/tones"
@@ -65,6 +66,16 @@ def test_the_card_is_read_by_the_hub_and_by_people(hub: Hub):
     assert "| label |" in card.text and "| time |" not in card.text
 
 
+def test_the_card_names_data_and_model_on_the_hub(download: Path, tmp_path: Path):
+    shutil.copytree(download, tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    names = {"dataset_name": "somebody/sounds", "model_name_or_path": "somebody/cola"}
+    (tmp_path / "settings.json").write_text(json.dumps(settings | names))
+    card = format_card(tmp_path, REPOSITORY)
+    assert card.data.source_datasets == ["somebody/sounds"]
+    assert "audio of somebody/sounds by the model somebody/cola" in card.text
+
+
 def test_the_example_of_the_card_loads_the_vectors(hub: Hub, tmp_path: Path):
     example = hub.commits[0]["README.md"].decode().split("```")[1].removeprefix("python\n")
     check = """
@@ -92,6 +103,14 @@ def test_a_copy_of_vectors_by_another_model_is_not_searched_by_the_default_one(d
     with pytest.raises(ValueError, match="cola-compact has other weights than the model by which"):
         load_own_model(tmp_path / "copy")
     load_own_model(tmp_path / "copy", str(tmp_path / "model"))
+
+
+def test_paths_are_relative_to_a_folder_that_is_a_link(data: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(data)
+    run_embedding.main(["--dataset_name", str(tmp_path / "link"), "--output_dir", str(tmp_path / "vectors")])
+    (tmp_path / "copy").mkdir()
+    copy_vectors(tmp_path / "vectors", tmp_path / "copy")
+    assert Index(tmp_path / "copy").rows[0]["path"] == "high/0.wav"
 
 
 @pytest.mark.parametrize(
