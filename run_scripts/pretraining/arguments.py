@@ -62,6 +62,13 @@ class PretrainingArguments:
     max_steps: int = field(default=10_000, metadata={"help": "Steps of training."})
     seed: int = field(default=0, metadata={"help": "Seed of weights, order, segments and augmentation."})
     dataloader_num_workers: int = field(default=1, metadata={"help": "Worker processes that decode audio."})
+    bf16: bool = field(
+        default=False,
+        metadata={
+            "help": "Train in mixed precision. It is faster where the device multiplies in bfloat16: recent GPUs, and "
+            "CPUs with AMX if the encoder consists of dense convolutions, as the compact one does."
+        },
+    )
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of slower steps."})
     logging_steps: int = field(default=20, metadata={"help": "Steps between two entries of the log."})
     eval_steps: int = field(default=250, metadata={"help": "Steps between two validations."})

@@ -130,7 +130,8 @@ def train(
         `SystemExit`: with 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
     """
     output_dir = Path(args.output_dir)
-    accelerator = Accelerator(log_with=args.report_to, project_dir=output_dir)
+    precision = "bf16" if args.bf16 else None  # None leaves the choice to `accelerate launch`
+    accelerator = Accelerator(mixed_precision=precision, log_with=args.report_to, project_dir=output_dir)
     if not accelerator.is_main_process:
         logging.getLogger("run_scripts").setLevel(logging.ERROR)  # what the main process says is enough
     set_seed(args.seed)
