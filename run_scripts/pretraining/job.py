@@ -10,7 +10,7 @@ from accelerate.utils import set_seed
 from datasets import DatasetDict, IterableDatasetDict
 
 from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAConfig, COLAForPreTraining, COLAPreTrainedModel
+from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, COLAPreTrainedModel
 from run_scripts.common.output_lock import locked
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
@@ -92,13 +92,17 @@ def build_model(
         raise ValueError(f"--{', --'.join(wrong)}: only --objective contrastive has this.")
     if args.model_name_or_path is None:
         config = build_config(override(RECIPES[args.recipe].model, settings))
-        return objective(config), COLAFeatureExtractor(min_frames=config.window_size)
-    if wrong := given(settings):
+        model, extractor = objective(config), COLAFeatureExtractor(min_frames=config.window_size)
+    elif wrong := given(settings):
         raise ValueError(
             f"--model_name_or_path {args.model_name_or_path} has a model of its own: leave out --{', --'.join(wrong)}."
         )
-    model = objective.from_pretrained(args.model_name_or_path)
-    return model, COLAFeatureExtractor.from_pretrained(args.model_name_or_path)
+    else:
+        model = objective.from_pretrained(args.model_name_or_path)
+        extractor = COLAFeatureExtractor.from_pretrained(args.model_name_or_path)
+    if args.teacher_name_or_path is not None:
+        model.set_teacher(COLAModel.from_pretrained(args.teacher_name_or_path))
+    return model, extractor
 
 
 def train(
