@@ -125,28 +125,49 @@ class COLAForPreTrainingOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
+class COLAResidual(nn.Module):
+    """
+    A 3x3 convolution and BatchNorm, which are added to their input, and ReLU. It starts as the identity.
+
+    Args:
+        channels (`int`): Channels of the input and of the output.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.norm(self.conv(x)))
+
+
 class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
     """
-    A 3x3 convolution, BatchNorm, 2x2 max pooling, which halves the number of frames and of bands, and ReLU.
+    A 3x3 convolution, BatchNorm, 2x2 max pooling, which halves the number of frames and of bands, and ReLU, followed
+    by residual convolutions.
 
     Args:
         in_channels (`int`): Channels of the input.
         out_channels (`int`): Channels of the output.
+        depth (`int`): Number of convolutions.
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, depth: int):
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.MaxPool2d(2),
             nn.ReLU(),  # after the pooling, with which it commutes, it has a quarter of the values to read
+            *(COLAResidual(out_channels) for _ in range(depth - 1)),
         )
 
 
 class COLACompactEncoder(nn.Module):
     """
-    A small network of three [`COLACompactBlock`]s that can be trained in minutes on a laptop. Its architecture is that
-    of BYOL-A (Niizumi et al. 2021, arXiv 2103.06695).
+    A small network of three [`COLACompactBlock`]s that can be trained in minutes on a laptop. Its default architecture
+    is that of BYOL-A (Niizumi et al. 2021, arXiv 2103.06695).
 
     Its methods have the names and return values of timm's convolutional networks.
     """
@@ -154,8 +175,11 @@ class COLACompactEncoder(nn.Module):
     def __init__(self, config: COLAConfig):
         super().__init__()
         channels = config.compact_channels
-        self.blocks = nn.ModuleList(COLACompactBlock(in_channels, channels) for in_channels in (1, channels, channels))
-        self.num_features = channels
+        channels = [channels] * 3 if isinstance(channels, int) else channels
+        self.blocks = nn.ModuleList(
+            COLACompactBlock(*pair, config.compact_depth) for pair in zip([1, *channels], channels)
+        )
+        self.num_features = channels[-1]
 
     def forward_intermediates(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """
@@ -211,18 +235,20 @@ def build_backbone(config: COLAConfig) -> nn.Module:
 
 class COLAPooling(nn.Module):
     """
-    Pools the feature map of each window `[N, channels, frames, bands]` into its embedding h `[N, num_features]`, with
-    the method that `config.pooling` names.
+    Pools the feature maps of each window into its embedding h `[N, num_features]`, with the method that
+    `config.pooling` names.
 
     Args:
         config (`COLAConfig`): The model's configuration.
-        channels (`int`): Channels of the feature map.
-        bands (`int`): Frequency bands of the feature map.
+        sizes (`list[tuple[int, int]]`): Channels and frequency bands of each feature map that is pooled.
     """
 
-    def __init__(self, config: COLAConfig, channels: int, bands: int):
+    def __init__(self, config: COLAConfig, sizes: list[tuple[int, int]]):
         super().__init__()
         self.mode = config.pooling
+        channels, bands = sizes[-1]
+        # How many neighbouring bands of each map are averaged.
+        self.widths = [map_bands // bands for _, map_bands in sizes]
         self.dense = None
         if self.mode == "dense":
             self.dense = nn.Sequential(
@@ -232,26 +258,35 @@ class COLAPooling(nn.Module):
                 nn.Linear(config.pooling_hidden_size, config.hidden_size),
                 *([nn.ReLU()] if config.pooling_relu else []),
             )
-        sizes = {"dense": config.hidden_size, "statistics": 3 * bands * channels}
-        self.num_features = sizes.get(self.mode, channels)
+        statistics = 3 * bands * sum(map_channels for map_channels, _ in sizes)
+        self.num_features = {"dense": config.hidden_size, "statistics": statistics}.get(self.mode, channels)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        if self.mode in ("max", "mean", "mean_max"):
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Pools feature maps `[N, channels, frames, bands]`, one for each of `sizes`."""
+        if self.mode == "statistics":
+            return torch.cat([self._statistics(*pair) for pair in zip(maps, self.widths)], dim=1)
+        features = maps[-1]
+        if self.dense is None:
             features = features.flatten(2)
         else:
             features = features.permute(0, 3, 1, 2).flatten(1, 2)  # [N, bands x channels, frames]
-        if self.dense is not None:
             features = self.dense(features.transpose(1, 2)).transpose(1, 2)
         if self.mode == "max":
             return features.amax(-1)
         mean = features.mean(-1)
         if self.mode == "mean":
             return mean
-        if self.mode == "statistics":
-            # The square root has no finite gradient at 0.
-            std = (features - mean[..., None]).square().mean(-1).clamp_min(1e-7).sqrt()
-            return torch.cat([mean, features.amax(-1), std], dim=1)
         return mean + features.amax(-1)
+
+    @staticmethod
+    def _statistics(features: torch.Tensor, width: int) -> torch.Tensor:
+        if width > 1:
+            features = F.avg_pool2d(features, (1, width))
+        features = features.permute(0, 3, 1, 2).flatten(1, 2)  # [N, bands x channels, frames]
+        mean = features.mean(-1)
+        # The square root has no finite gradient at 0.
+        std = (features - mean[..., None]).square().mean(-1).clamp_min(1e-7).sqrt()
+        return torch.cat([mean, features.amax(-1), std], dim=1)
 
 
 class COLAEncoder(nn.Module):
@@ -263,46 +298,66 @@ class COLAEncoder(nn.Module):
     def __init__(self, config: COLAConfig):
         super().__init__()
         self.backbone = build_backbone(config)
-        channels, bands = self._prune_backbone(config)
-        self.pooling = COLAPooling(config, channels, bands)
+        self.pooling_stages = config.pooling_stages
+        self.pooling = COLAPooling(config, self._prune_backbone(config))
         self.num_features = self.pooling.num_features
         self.register_buffer("zero", torch.tensor(float(config.conv_padding_value)), persistent=False)
         self.gradient_checkpointing = False
 
     @torch.no_grad()
-    def _prune_backbone(self, config: COLAConfig) -> tuple[int, int]:
+    def _prune_backbone(self, config: COLAConfig) -> list[tuple[int, int]]:
         """
         Encodes one silent window, removes the modules of the backbone that did not run, and returns the numbers of
-        channels and of frequency bands of the feature map.
+        channels and of frequency bands of each feature map that is pooled.
 
         These modules are the network's head, which `forward_features` does not run. Its parameters would never get a
         gradient, which stops distributed training, and would take up space in every checkpoint (119 million
         parameters for `vgg11`). Older checkpoints that contain them load without a warning.
 
         Raises:
-            `ValueError`: If the network's features are not of shape `[N, channels, frames, bands]`.
+            `ValueError`: If the network's features are not of shape `[N, channels, frames, bands]`, or if it has fewer
+                stages than are to be pooled.
         """
         run = set()
         hooks = [
             module.register_forward_hook(lambda module, *_: run.add(module)) for module in self.backbone.modules()
         ]
         window = torch.zeros(1, 1, config.window_size, config.num_mel_bins)
-        shape = self.backbone.eval().forward_features(window).shape
+        self.backbone.eval()
+        shapes = [features.shape for features in self.feature_maps(window)[0]]
         self.backbone.train()
         for hook in hooks:
             hook.remove()
 
         channels = self.backbone.num_features
-        if len(shape) != 4 or shape[1] != channels:
+        if len(shapes[-1]) != 4 or shapes[-1][1] != channels:
             raise ValueError(
                 f"`encoder` must be a convolutional network whose features are of shape [N, {channels}, frames, "
-                f"bands], but those of {config.encoder!r} are of shape {list(shape)}."
+                f"bands], but those of {config.encoder!r} are of shape {list(shapes[-1])}."
+            )
+        if len(shapes) < config.pooling_stages:
+            raise ValueError(
+                f"`pooling_stages` must be at most {len(shapes)}, the number of stages of {config.encoder!r}, "
+                f"got {config.pooling_stages}."
             )
         unused = [name for name, module in self.backbone.named_children() if run.isdisjoint(module.modules())]
         for name in unused:
             setattr(self.backbone, name, nn.Identity())
         self._keys_to_ignore_on_load_unexpected = [rf"encoder\.backbone\.{name}\." for name in unused]
-        return channels, shape[-1]
+        return [(shape[1], shape[3]) for shape in shapes]
+
+    def feature_maps(
+        self, x: torch.Tensor, output_hidden_states: bool = False
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """
+        Encodes windows `[N, 1, frames, bands]`. Returns the feature maps to pool, and those after each stage (an empty
+        list unless asked for).
+        """
+        if self.pooling_stages == 1 and not output_hidden_states:
+            return [self.backbone.forward_features(x)], []
+        features, stages = self.backbone.forward_intermediates(x)
+        # A layer that timm does not count as a stage may follow the last one.
+        return [*stages[:-1], features][-self.pooling_stages :], stages if output_hidden_states else []
 
     def forward(
         self, windows: torch.Tensor, output_hidden_states: bool = False
@@ -318,11 +373,8 @@ class COLAEncoder(nn.Module):
         if self.gradient_checkpointing and self.training:
             # With `use_reentrant=True` a block gets gradients only if its input requires them.
             x.requires_grad_()
-        if output_hidden_states:
-            features, hidden_states = self.backbone.forward_intermediates(x)
-        else:
-            features, hidden_states = self.backbone.forward_features(x), []
-        return self.pooling(features), hidden_states
+        maps, hidden_states = self.feature_maps(x, output_hidden_states)
+        return self.pooling(maps), hidden_states
 
 
 class COLAPreTrainedModel(PreTrainedModel):
@@ -788,14 +840,16 @@ class COLAForPreTraining(COLAPreTrainedModel):
         # Anchors and positives are encoded in one pass, so that BatchNorm computes its statistics over both.
         segments = torch.cat([input_values, positive_values])
         outputs = self.cola(segments, mask, output_hidden_states, return_dict=True)
-        anchors, positives = self.projection(outputs.pooler_output).chunk(2)
+        # In mixed precision the projections are in half precision, in which similar segments would have equal logits.
+        anchors, positives = self.projection(outputs.pooler_output).to(self.dtype).chunk(2)
 
         candidates, offset, share = gather_from_processes(positives) if gather_positives else (positives, 0, 1.0)
-        logits = self.similarity(anchors, candidates)
-        loss, accuracy = contrastive_loss(logits, offset)
-        loss = share * loss
-        if self.config.decorrelation_weight:
-            loss = loss + self.config.decorrelation_weight * decorrelation_loss(outputs.pooler_output)
+        with torch.autocast(segments.device.type, enabled=False):
+            logits = self.similarity(anchors, candidates)
+            loss, accuracy = contrastive_loss(logits, offset)
+            loss = share * loss
+            if self.config.decorrelation_weight:
+                loss = loss + self.config.decorrelation_weight * decorrelation_loss(outputs.pooler_output)
         return COLAForPreTrainingOutput(
             loss=loss,
             logits=logits,

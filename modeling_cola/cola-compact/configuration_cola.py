@@ -48,6 +48,9 @@ class COLAConfig(PreTrainedConfig):
               and the maximum over time, as BYOL-A does (Niizumi et al. 2021, arXiv 2103.06695).
             - `"statistics"` concatenates the mean, maximum and standard deviation over time of each band of each
               channel.
+        pooling_stages (`int`, *optional*, defaults to 1):
+            How many of the encoder's last stages `"statistics"` pooling reads. Earlier stages keep what the last one
+            gives up. Their bands are averaged to as many as the last stage has.
         hidden_size (`int`, *optional*, defaults to 1280):
             Dimension of h. It can be chosen for `"dense"` pooling; with any other pooling it follows from the encoder.
         pooling_hidden_size (`int`, *optional*, defaults to 1024):
@@ -56,8 +59,10 @@ class COLAConfig(PreTrainedConfig):
             Dropout probability between the two layers of `"dense"` pooling.
         pooling_relu (`bool`, *optional*, defaults to `False`):
             Whether a ReLU follows the second layer of `"dense"` pooling, as in the weights of BYOL-A.
-        compact_channels (`int`, *optional*, defaults to 64):
-            Number of channels of each of the three convolutions of the compact encoder.
+        compact_channels (`int` or `list[int]`, *optional*, defaults to 64):
+            Number of channels of the three stages of the compact encoder: one number for all, or one for each.
+        compact_depth (`int`, *optional*, defaults to 1):
+            Number of convolutions in each stage of the compact encoder. All but the first are residual.
         num_mel_bins (`int`, *optional*, defaults to 64):
             Number of mel bands of the input.
         padding_value (`float`, *optional*, defaults to `log(1e-5)`):
@@ -115,11 +120,13 @@ class COLAConfig(PreTrainedConfig):
     zero_init_residual: bool = False
     encoder_stride: int | None = None
     pooling: Literal["max", "mean", "mean_max", "dense", "statistics"] | None = None
+    pooling_stages: int = 1
     hidden_size: int = 1280
     pooling_hidden_size: int = 1024
     pooling_dropout: float | int = 0.3
     pooling_relu: bool = False
-    compact_channels: int = 64
+    compact_channels: int | list[int] = 64
+    compact_depth: int = 1
     num_mel_bins: int = 64
     padding_value: float | int = math.log(1e-5)
     conv_padding_value: float | int | None = None
@@ -152,10 +159,21 @@ class COLAConfig(PreTrainedConfig):
         Raises:
             `ValueError`: If a value is out of range.
         """
-        sizes = ("hidden_size", "pooling_hidden_size", "compact_channels", "num_mel_bins", "projection_size")
-        for name in (*sizes, "window_size", "window_hop"):
+        sizes = ("hidden_size", "pooling_hidden_size", "projection_size", "num_mel_bins", "window_size", "window_hop")
+        for name in (*sizes, "pooling_stages", "compact_depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        channels = self.compact_channels
+        channels = [channels] * 3 if isinstance(channels, int) else channels
+        if len(channels) != 3 or min(channels) < 1:
+            raise ValueError(
+                f"`compact_channels` must be a number of at least 1 or a list of three, got {self.compact_channels}."
+            )
+        if self.pooling_stages > 1 and self.pooling != "statistics":
+            raise ValueError(
+                f"`pooling_stages` must be 1 with `pooling` {self.pooling!r}, got {self.pooling_stages}: only "
+                "'statistics' reads several stages."
+            )
         for name in ("encoder_stride", "projection_hidden_size", "window_chunk_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")

@@ -64,21 +64,27 @@ class TimestampEmbedder(nn.Module):
 
     def _encode_windows(self, frames: torch.Tensor) -> torch.Tensor:
         windows = frames.unfold(1, self.model.config.window_size, HOP_FRAMES).transpose(2, 3)
-        return _in_chunks(lambda chunk: self.model.encoder(chunk)[0], windows)
+        return _in_chunks(lambda chunk: self.model.encoder(*chunk)[0], [windows])
 
     def _pool_feature_maps(self, frames: torch.Tensor) -> torch.Tensor:
-        encoder, size = self.model.encoder, self.model.config.window_size
+        encoder, config = self.model.encoder, self.model.config
+        size = config.window_size
         num_windows = (frames.shape[1] - size) // HOP_FRAMES + 1
         embeddings = frames.new_empty(len(frames), num_windows, encoder.num_features)
         for first in range(min(2, num_windows)):
             x = (frames[:, first * HOP_FRAMES :] - encoder.zero).unsqueeze(1)
-            maps = encoder.backbone.forward_features(x)
-            windows = maps.unfold(2, size // (2 * HOP_FRAMES), 1).permute(0, 2, 1, 4, 3)
+            windows = [
+                features.unfold(2, size // stride, 2 * HOP_FRAMES // stride).permute(0, 2, 1, 4, 3)
+                for features, stride in zip(encoder.feature_maps(x)[0], (2, 4, 8)[-config.pooling_stages :])
+            ]
             embeddings[:, first::2] = _in_chunks(encoder.pooling, windows)
         return embeddings
 
 
-def _in_chunks(embed: Callable[[torch.Tensor], torch.Tensor], windows: torch.Tensor) -> torch.Tensor:
-    """Embeds windows `[batch_size, num_windows, ...]`."""
-    chunks = windows.split(CHUNK_SIZE, dim=1)
-    return torch.cat([embed(chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2]) for chunk in chunks], dim=1)
+def _in_chunks(embed: Callable[[list[torch.Tensor]], torch.Tensor], windows: list[torch.Tensor]) -> torch.Tensor:
+    """Embeds windows, which consist of one or several tensors `[batch_size, num_windows, ...]`."""
+    chunks = zip(*(tensor.split(CHUNK_SIZE, dim=1) for tensor in windows))
+    return torch.cat(
+        [embed([tensor.flatten(0, 1) for tensor in chunk]).unflatten(0, chunk[0].shape[:2]) for chunk in chunks],
+        dim=1,
+    )

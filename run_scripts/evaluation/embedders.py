@@ -156,9 +156,9 @@ def name_kind(checkpoint: str) -> str:
     """
     config = COLAConfig.from_pretrained(checkpoint)
     settings, defaults = config.to_dict(), COLAConfig(encoder=config.encoder).to_dict()
-    names = ["encoder_stride", "pooling"]
-    # The compact encoder has no residual blocks, and no other encoder has `compact_channels`.
-    names.append("compact_channels" if config.encoder == "compact" else "zero_init_residual")
+    names = ["encoder_stride", "pooling", "pooling_stages"]
+    # The residual blocks of the compact encoder always start as the identity; no other encoder has these settings.
+    names += ["compact_channels", "compact_depth"] if config.encoder == "compact" else ["zero_init_residual"]
     changed = [f"{name} {settings[name]}" for name in names if settings[name] != defaults[name]]
     return config.encoder + (f" ({', '.join(changed)})" if changed else "")
 

@@ -48,9 +48,12 @@ class PretrainingArguments:
     objective: str = field(
         default="contrastive",
         metadata={
-            "help": "contrastive, which is COLA's own, or one that the paper compares it with: triplet, temporal_gap, "
-            "audio2vec_cbow or audio2vec_skipgram."
+            "help": "contrastive, which is COLA's own, one that the paper compares it with (triplet, temporal_gap, "
+            "audio2vec_cbow or audio2vec_skipgram), or distillation from a trained encoder."
         },
+    )
+    teacher_name_or_path: str | None = field(
+        default=None, metadata={"help": "The checkpoint that --objective distillation learns from."}
     )
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A checkpoint to start from in place of random weights."}
@@ -62,6 +65,13 @@ class PretrainingArguments:
     max_steps: int = field(default=10_000, metadata={"help": "Steps of training."})
     seed: int = field(default=0, metadata={"help": "Seed of weights, order, segments and augmentation."})
     dataloader_num_workers: int = field(default=1, metadata={"help": "Worker processes that decode audio."})
+    bf16: bool = field(
+        default=False,
+        metadata={
+            "help": "Train in mixed precision. It is faster where the device multiplies in bfloat16: recent GPUs, and "
+            "CPUs with AMX if the encoder consists of dense convolutions, as the compact one does."
+        },
+    )
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of slower steps."})
     logging_steps: int = field(default=20, metadata={"help": "Steps between two entries of the log."})
     eval_steps: int = field(default=250, metadata={"help": "Steps between two validations."})
@@ -102,6 +112,8 @@ class PretrainingArguments:
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise ValueError(f"--recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        if (self.objective == "distillation") != (self.teacher_name_or_path is not None):
+            raise ValueError("--objective distillation and --teacher_name_or_path need each other: pass both or none.")
         for name in ("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")

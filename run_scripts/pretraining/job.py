@@ -10,7 +10,7 @@ from accelerate.utils import set_seed
 from datasets import DatasetDict, IterableDatasetDict
 
 from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAConfig, COLAForPreTraining, COLAPreTrainedModel
+from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, COLAPreTrainedModel
 from run_scripts.common.hub import create_hub_repository
 from run_scripts.common.output_lock import locked
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
@@ -87,13 +87,17 @@ def build_model(
         raise ValueError(f"--{', --'.join(wrong)}: only --objective contrastive has this.")
     if args.model_name_or_path is None:
         config = build_config(override(RECIPES[args.recipe].model, settings))
-        return objective(config), COLAFeatureExtractor(min_frames=config.window_size)
-    if wrong := given(settings):
+        model, extractor = objective(config), COLAFeatureExtractor(min_frames=config.window_size)
+    elif wrong := given(settings):
         raise ValueError(
             f"--model_name_or_path {args.model_name_or_path} has a model of its own: leave out --{', --'.join(wrong)}."
         )
-    model = objective.from_pretrained(args.model_name_or_path)
-    return model, COLAFeatureExtractor.from_pretrained(args.model_name_or_path)
+    else:
+        model = objective.from_pretrained(args.model_name_or_path)
+        extractor = COLAFeatureExtractor.from_pretrained(args.model_name_or_path)
+    if args.teacher_name_or_path is not None:
+        model.set_teacher(COLAModel.from_pretrained(args.teacher_name_or_path))
+    return model, extractor
 
 
 def train(
@@ -125,7 +129,8 @@ def train(
         `SystemExit`: with 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
     """
     output_dir = Path(args.output_dir)
-    accelerator = Accelerator(log_with=args.report_to, project_dir=output_dir)
+    precision = "bf16" if args.bf16 else None  # None leaves the choice to `accelerate launch`
+    accelerator = Accelerator(mixed_precision=precision, log_with=args.report_to, project_dir=output_dir)
     if not accelerator.is_main_process:
         logging.getLogger("run_scripts").setLevel(logging.ERROR)  # what the main process says is enough
     set_seed(args.seed)

@@ -1,6 +1,6 @@
 """
-The objectives of pre-training: COLA's own, and those that the paper compares it with under the same encoder and data
-(its table 2).
+The objectives of pre-training: COLA's own, those that the paper compares it with under the same encoder and data (its
+table 2), and distillation from an encoder that is trained already.
 
 Every objective is a model with the encoder as `cola` and with
 `forward(input_values, positive_values, gaps=None, gather_positives=True)`, which returns a
@@ -234,10 +234,65 @@ class Audio2VecSkipGramObjective(Audio2VecObjective):
     targets = [0, 1, 3, 4]
 
 
+class DistillationObjective(Objective):
+    """
+    What does a trained encoder, the teacher, make of a segment? (Hinton et al. 2015, *Distilling the Knowledge in a
+    Neural Network*, arXiv 1503.02531, here of embeddings in place of classes.) The loss is the mean squared error with
+    which a linear layer predicts the teacher's h, standardised over the batch, from h.
+
+    Both encoders hear the same segment, augmented if it is a positive (Beyer et al. 2022, *Knowledge distillation: A
+    good teacher is patient and consistent*, arXiv 2106.05237).
+    """
+
+    def __init__(self, config: COLAConfig):
+        super().__init__(config)
+        self.teacher: COLAModel | None = None
+        self.post_init()
+
+    def set_teacher(self, teacher: COLAModel) -> None:
+        """
+        Sets the encoder to learn from, which training leaves as it is.
+
+        Raises:
+            `ValueError`: If the teacher's windows are of another shape.
+        """
+        shape, own = ((c.window_size, c.num_mel_bins) for c in (teacher.config, self.config))
+        if shape != own:
+            raise ValueError(
+                f"The teacher hears windows of {shape[0]} frames and {shape[1]} bands, the encoder of {own[0]} and "
+                f"{own[1]}: they must be the same."
+            )
+        self.teacher = teacher.requires_grad_(False).eval()
+        self.standardize = nn.BatchNorm1d(teacher.config.hidden_size, affine=False)
+        self.predictor = nn.Linear(self.config.hidden_size, teacher.config.hidden_size)
+
+    def train(self, mode: bool = True) -> "DistillationObjective":
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    def compute(
+        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
+    ) -> COLAForPreTrainingOutput:
+        """
+        Each segment is an example of its own.
+
+        Returns:
+            The error of the prediction, which is 1 if nothing is predicted but the mean.
+        """
+        segments = torch.cat([anchors, positives])
+        with torch.no_grad():
+            targets = self.standardize(self.teacher(segments, return_dict=True).pooler_output)
+        predictions = self.predictor(self.cola(segments, return_dict=True).pooler_output)
+        return COLAForPreTrainingOutput(loss=F.mse_loss(predictions, targets))
+
+
 OBJECTIVES = {
     "contrastive": COLAForPreTraining,
     "triplet": TripletObjective,
     "temporal_gap": TemporalGapObjective,
     "audio2vec_cbow": Audio2VecCBoWObjective,
     "audio2vec_skipgram": Audio2VecSkipGramObjective,
+    "distillation": DistillationObjective,
 }

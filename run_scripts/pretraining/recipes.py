@@ -36,6 +36,15 @@ class ModelSettings:
     pooling: str | None = field(
         default=None, metadata={"help": "max (the paper's), mean, mean_max, dense or statistics; see COLAConfig."}
     )
+    pooling_stages: int | None = field(
+        default=None, metadata={"help": "How many of the last stages statistics pooling reads."}
+    )
+    compact_channels: list[int] | None = field(
+        default=None, metadata={"help": "Channels of each of the three stages of the compact encoder."}
+    )
+    compact_depth: int | None = field(
+        default=None, metadata={"help": "Convolutions in each stage of the compact encoder."}
+    )
     segment_frames: int | None = field(
         default=None,
         metadata={"help": "Frames of 10 ms in a segment, which is also the window of the encoder. The paper has 96."},

@@ -73,7 +73,7 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
     hidden = ("output_dir", "license")
     shown = {name: value for name, value in settings.items() if value is not None and name not in hidden}
     shown["dataset_name"] = ", ".join(Path(name).name for name in shown["dataset_name"])
-    for name in ("probe_data", "model_name_or_path"):
+    for name in ("probe_data", "model_name_or_path", "teacher_name_or_path"):
         if name in shown:
             shown[name] = Path(shown[name]).name
     note = "The last value of each metric in training."
@@ -89,14 +89,21 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
         template_path=str(CARD_TEMPLATE),
         data_name=shown["dataset_name"],
         model_name=output_dir.name,
-        source="by COLA"
-        if is_contrastive
-        else f"by the objective `{settings['objective']}`, one of those that the paper of COLA compares it with",
+        source=_describe_objective(shown),
         settings=shown,
         metrics=metrics,
         metrics_note=note,
     )
     card.save(output_dir / "README.md")
+
+
+def _describe_objective(settings: dict[str, Any]) -> str:
+    objective = settings["objective"]
+    if objective == "contrastive":
+        return "by COLA"
+    if objective == "distillation":
+        return f"by distillation from `{settings['teacher_name_or_path']}`"
+    return f"by the objective `{objective}`, one of those that the paper of COLA compares it with"
 
 
 def _card_data(settings: dict[str, Any], data_name: str, metrics: dict[str, float], name: str) -> ModelCardData:

@@ -62,6 +62,40 @@ def test_pooling(encoder, pooling):
     assert expected.shape == (3, model.config.hidden_size)
 
 
+@pytest.mark.parametrize(
+    "encoder, settings",
+    [("compact", {"compact_channels": [4, 8, 16], "compact_depth": 2}), ("test_efficientnet", {"encoder_stride": 8})],
+)
+@pytest.mark.parametrize("count", [2, 3])
+def test_pooling_several_stages(encoder, settings, count):
+    model = build(COLAModel, encoder, pooling="statistics", pooling_stages=count, **settings)
+    x = log_mel(3, 96)
+    with torch.no_grad():
+        outputs = model(x, output_hidden_states=True)
+        embedding = model(x).pooler_output
+    # Neighbouring bands of the earlier stages are averaged, so that all have the 8 bands of the last one.
+    maps = [x.unflatten(3, (8, -1)).mean(4) for x in outputs.hidden_states[-count:]]
+    expected = torch.cat([POOLINGS["statistics"](x, None) for x in maps], dim=1)
+    torch.testing.assert_close(embedding, expected, rtol=1e-4, atol=4e-4)
+    assert expected.shape == (3, model.config.hidden_size)
+    assert torch.equal(outputs.pooler_output, embedding)
+
+
+def test_more_stages_than_the_network_has_is_an_error():
+    with pytest.raises(ValueError, match="pooling_stages.*at most 3.*'compact'.*got 4"):
+        build(COLAModel, "compact", pooling="statistics", pooling_stages=4)
+
+
+def test_deeper_compact_encoder_starts_as_the_shallow_one():
+    shallow, deep = (COLAModel(tiny_config(compact_depth=depth)).eval() for depth in (1, 3))
+    deep.load_state_dict(shallow.state_dict(), strict=False)
+    x = log_mel(2, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(deep(x).pooler_output, shallow(x).pooler_output)
+        deep.encoder.backbone.blocks[2][-1].norm.weight.fill_(1.0)
+        assert not torch.allclose(deep(x).pooler_output, shallow(x).pooler_output)
+
+
 @encoders
 @poolings
 def test_gradients_are_finite_where_nothing_moves(encoder, pooling):

@@ -11,6 +11,7 @@ from run_scripts.pretraining.objectives import (
     OBJECTIVES,
     Audio2VecCBoWObjective,
     Audio2VecSkipGramObjective,
+    DistillationObjective,
     Objective,
     triplet_loss,
 )
@@ -23,9 +24,15 @@ def tiny(name: str, seed: int = 0) -> Objective:
     """An objective on an encoder of windows of 16 frames and 16 bands."""
     torch.manual_seed(seed)
     sizes = {"hidden_size": 32, "pooling_hidden_size": 32, "compact_channels": 8, "projection_size": 16}
-    return OBJECTIVES[name](
-        COLAConfig(encoder="compact", window_size=16, window_hop=16, num_mel_bins=16, pooling_dropout=0.0, **sizes)
-    )
+    sizes |= {"window_size": 16, "window_hop": 16, "num_mel_bins": 16}
+    return with_teacher(OBJECTIVES[name](COLAConfig(encoder="compact", pooling_dropout=0.0, **sizes)))
+
+
+def with_teacher(objective: Objective) -> Objective:
+    if isinstance(objective, DistillationObjective):
+        values = objective.config.to_dict() | {"compact_channels": 4, "hidden_size": 24}
+        objective.set_teacher(COLAModel(COLAConfig(**values)))
+    return objective
 
 
 def pairs(objective: Objective, batch_size: int = 8, num_frames: int | None = None) -> dict[str, torch.Tensor]:
@@ -55,7 +62,8 @@ def similarities(distances: list[list[float]]) -> torch.Tensor:
 
 def test_the_contrastive_one_is_the_default_class():
     assert OBJECTIVES["contrastive"] is COLAForPreTraining
-    assert list(OBJECTIVES) == ["contrastive", "triplet", "temporal_gap", "audio2vec_cbow", "audio2vec_skipgram"]
+    others = ["triplet", "temporal_gap", "audio2vec_cbow", "audio2vec_skipgram", "distillation"]
+    assert list(OBJECTIVES) == ["contrastive", *others]
 
 
 @pytest.mark.parametrize(
@@ -147,11 +155,30 @@ def test_what_is_decoded_is_not_what_is_encoded():
         assert sorted(cls.sources + cls.targets) == list(range(cls.num_windows))
 
 
+def test_distillation_objective():
+    objective = tiny("distillation").train()
+    before = {key: value.clone() for key, value in objective.teacher.state_dict().items()}
+    anchors, positives, _ = pairs(objective).values()
+    loss = objective(anchors, positives).loss
+    targets = objective.teacher(torch.cat([anchors, positives])).pooler_output  # as in evaluation mode
+    targets = (targets - targets.mean(0)) / (targets.var(0, unbiased=False) + objective.standardize.eps).sqrt()
+    predictions = objective.predictor(objective.cola(torch.cat([anchors, positives])).pooler_output)
+    torch.testing.assert_close(loss, (predictions - targets).square().mean())
+    step(objective, torch.optim.SGD(objective.parameters(), lr=0.1), pairs(objective))
+    assert all(torch.equal(value, before[key]) for key, value in objective.teacher.state_dict().items())
+
+
+def test_a_teacher_of_other_windows_is_an_error():
+    objective = tiny("distillation")
+    with pytest.raises(ValueError, match="windows of 96 frames and 64 bands, the encoder of 16 and 16"):
+        objective.set_teacher(COLAModel(COLAConfig(encoder="compact")))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_parameter(name: str):
     objective = tiny(name)
     objective(**pairs(objective)).loss.backward()
-    grads = {key: parameter.grad for key, parameter in objective.named_parameters()}
+    grads = {key: parameter.grad for key, parameter in objective.named_parameters() if parameter.requires_grad}
     assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
     assert all(grads[key].abs().max() > 0 for key in grads if key.startswith("cola.") and key.endswith("weight"))
 
@@ -199,7 +226,7 @@ def test_starts_from_the_encoder_of_a_checkpoint(name: str, tmp_path):
         saved = cls(tiny(name).config)
         saved.save_pretrained(tmp_path / cls.__name__)
         torch.manual_seed(0)
-        objective = OBJECTIVES[name].from_pretrained(tmp_path / cls.__name__)
+        objective = with_teacher(OBJECTIVES[name].from_pretrained(tmp_path / cls.__name__))
         expected = getattr(saved, "cola", saved).state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in objective.cola.state_dict().items())
         assert objective(**pairs(objective)).loss.isfinite()

@@ -21,7 +21,10 @@ MODEL_VALUES = {
     "encoder_stride": 16,
     "drop_path_rate": 0.1,
     "zero_init_residual": True,
-    "pooling": "mean_max",
+    "pooling": "statistics",
+    "pooling_stages": 2,
+    "compact_channels": [4, 8, 16],  # no effect on this encoder
+    "compact_depth": 2,
     "segment_frames": 64,
     "projection_hidden_size": 32,
     "similarity": "bilinear",
@@ -55,7 +58,8 @@ def test_every_setting_is_an_argument(tones: Path, tmp_path: Path):
     assert set(MODEL_VALUES) == {field.name for field in fields(ModelSettings)}
     assert set(TRAINING_VALUES) == {field.name for field in fields(TrainingSettings)}
     values = MODEL_VALUES | TRAINING_VALUES
-    more = ["--zero_init_residual" if value is True else f"--{name}={value}" for name, value in values.items()]
+    channels = ["--compact_channels", *map(str, values["compact_channels"])]
+    more = [f"--{name}={value}" for name, value in values.items() if name != "compact_channels"] + channels
     run_pretraining.main(pretraining_arguments(tones, tmp_path, "--max_steps", "2", *more))
     state = json.loads((tmp_path / "training_state.json").read_text())
     assert {name: state["arguments"][name] for name in values} == values
