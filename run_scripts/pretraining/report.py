@@ -68,7 +68,6 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
     metrics = {}
     for entry in progress.history:
         metrics |= entry
-    is_contrastive = settings["objective"] == "contrastive"
     # Folders by their names alone: their paths are of this machine.
     hidden = ("output_dir", "license")
     shown = {name: value for name, value in settings.items() if value is not None and name not in hidden}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Audio, ClassLabel, Dataset
 from transformers import AutoFeatureExtractor, AutoModel
 
@@ -24,6 +25,9 @@ from run_scripts.common.output_lock import locked
 from run_scripts.pretraining import skipped_clips
 from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
 from run_scripts.pretraining.objectives import OBJECTIVES
+
+
+COMPACT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
 
 
 def history(folder: Path) -> dict[int, dict[str, float]]:
@@ -81,7 +85,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "contrastive"])
 def test_every_objective_leaves_an_encoder(tones: Path, tmp_path: Path, objective: str):
-    run_pretraining.main(pretraining_arguments(tones, tmp_path, "--objective", objective))
+    teacher = ("--teacher_name_or_path", str(COMPACT)) if objective == "distillation" else ()
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, "--objective", objective, *teacher))
     entries, has_accuracy = history(tmp_path), objective == "triplet"
     assert all(
         np.isfinite(entries[step]["loss"]) and ("accuracy" in entries[step]) == has_accuracy for step in entries
@@ -252,6 +257,20 @@ def test_several_data_sets_are_mixed_by_weight(tones: Path, tmp_path: Path):
     assert "| dataset_name | low, high |" in (tmp_path / "README.md").read_text()
 
 
+def test_bf16_trains_in_mixed_precision(tones: Path, tmp_path: Path):
+    dtypes = set()
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, _, output: dtypes.add(output.dtype) if isinstance(module, torch.nn.Conv2d) else None
+    )
+    AcceleratorState._reset_state()  # a process has one precision
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, "--bf16", "--max_steps", "2"))
+    AcceleratorState._reset_state()
+    handle.remove()
+    assert torch.bfloat16 in dtypes
+    weights = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
+
+
 def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path):
     with locked(tmp_path), pytest.raises(ValueError, match=f"Another run writes to .*, process {os.getpid()} on"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path))
@@ -273,6 +292,8 @@ def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
             ("--objective", "triplet", "--temperature", "0.1", "--decorrelation_weight", "0.02"),
             "--temperature, --decorrelation_weight: only --objective contrastive has this",
         ),
+        (("--objective", "distillation"), "--objective distillation and --teacher_name_or_path need each other"),
+        (("--teacher_name_or_path", str(COMPACT)), "--objective distillation and --teacher_name_or_path need each"),
         (("--max_steps", "0"), "--max_steps must be at least 1"),
         (("--validation_clips", "-10"), "--validation_clips must be at least 0"),
         (("--learning_rate", "nan"), "--learning_rate must be at least 0, got nan"),
