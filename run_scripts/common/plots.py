@@ -242,6 +242,27 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
         _legend_outside(axis)
 
 
+def plot_learning_curves(curves: dict[str, dict[str, float]], path: str | Path, title: str) -> None:
+    """
+    Plots accuracies over the number of labelled clips of each class.
+
+    Args:
+        curves (`dict[str, dict[str, float]]`):
+            For each method the accuracy in % for each number of clips.
+        path (`str` or `Path`):
+            Where to save the plot.
+        title (`str`):
+            The title of the plot.
+    """
+    with _saved_figure(path, width=6, height=4) as figure:
+        axis = figure.subplots()
+        for method, curve in curves.items():
+            axis.plot(list(curve), list(curve.values()), "o-", markersize=4, label=method)
+        axis.set(xlabel="Labelled clips of each class", ylabel="Accuracy (%)", title=title)
+        axis.grid(alpha=0.3)
+        _legend_outside(axis)
+
+
 def plot_class_bars(values: np.ndarray, names: list[str], path: str | Path, metric: str) -> None:
     """
     Plots a metric of each class as bars, from the best class to the worst. Of more than 60 classes, it shows the 60

@@ -30,6 +30,7 @@ from run_scripts.evaluation.benchmark_arguments import TRAINED_MODES, BenchmarkA
 from run_scripts.evaluation.classification import train_classifier
 from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments
 from run_scripts.evaluation.embedders import embed_clips
+from run_scripts.evaluation.learning_curves import learning_curve
 from run_scripts.evaluation.methods import Method, list_methods
 from run_scripts.evaluation.probes import knn_evaluation, linear_evaluation, split_folds
 from run_scripts.evaluation.results import (
@@ -134,10 +135,11 @@ def probe_vectors(vectors: dict[str, np.ndarray], splits: DatasetDict, folds: in
         x, y = vectors["train"], labels["train"]
         trials = [(x[fit], y[fit], x[held_out], y[held_out]) for fit, held_out in split_folds(splits["train"], folds)]
     sizes = [len(held_out_labels) for _, _, _, held_out_labels in trials]
-    return {
+    metrics = {
         "logistic": float(np.average([linear_evaluation(*trial) for trial in trials], weights=sizes)),
         "knn": float(np.average([knn_evaluation(*trial) for trial in trials], weights=sizes)),
     }
+    return metrics if folds else metrics | learning_curve(*trials[0])
 
 
 @contextmanager

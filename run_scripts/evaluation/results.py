@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from datasets import DatasetDict
 
 from feature_extraction import find_audio_column
 from run_scripts.common.disk import write_text
-from run_scripts.common.plots import plot_accuracy_bars
+from run_scripts.common.plots import plot_accuracy_bars, plot_learning_curves
 from run_scripts.common.resume import write_json
 from run_scripts.evaluation.benchmark_arguments import MODES, TRAINED_MODES
 from run_scripts.evaluation.embedding_cache import hash_clips
+from run_scripts.evaluation.learning_curves import CURVE, build_curves, format_curves
 from run_scripts.evaluation.methods import Method
 from run_scripts.evaluation.probes import NEIGHBOURS
 from run_scripts.paper_tasks import TASKS
@@ -30,7 +32,8 @@ METRICS = {
     "logistic": "Logistic regression on embeddings of whole clips",
     "knn": f"Vote of the {NEIGHBOURS} nearest neighbours, on the same embeddings",
 }
-VERSION = 2  # Increase it when the same settings give other metrics than before.
+CURVE_TITLE = "Logistic regression with few labelled clips, mean over the tasks"
+VERSION = 3  # Increase it when the same settings give other metrics than before.
 
 # `table[task][method]` is an accuracy in %, and `tables[metric]` is a table.
 Table = dict[str, dict[str, float]]
@@ -114,8 +117,8 @@ def summarise(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for (task, method), group in groups.items():
         row = {"task": task, "method": method, "mode": group[0]["mode"], "seeds": len(group)}
-        for metric in METRICS:
-            values = [cell[metric] for cell in group if cell[metric] is not None]
+        for metric in (*METRICS, *CURVE):
+            values = [cell[metric] for cell in group if cell.get(metric) is not None]
             row[metric] = float(np.mean(values)) if values else None
             # Values that are all the same do not depend on the seed, and a deviation of 0 would mislead.
             row[f"{metric}_std"] = float(np.std(values, ddof=1)) if len(set(values)) > 1 else None
@@ -244,6 +247,8 @@ def format_report(
     text = f"{caption}\n"
     for metric, table in tables.items():
         text += f"\n{METRICS[metric]}:\n\n{format_table(table, build_table(rows, f'{metric}_std'))}\n"
+    if curves := build_curves(rows):
+        text += f"\n{CURVE_TITLE}:\n\n{format_curves(curves)}\n"
     if failures:
         text += "\nLeft out because of errors:\n\n"
         text += "".join(f"- {name}: {error}\n" for name, error in failures.items())
@@ -254,7 +259,7 @@ def write_results(
     output_dir: Path, cells: list[dict[str, Any]], rows: list[dict[str, Any]], text: str, tables: Tables
 ) -> None:
     """
-    Writes `results.md`, `results.json` and `results.csv`, and a bar chart of each metric if it can be drawn.
+    Writes `results.md`, `results.json` and `results.csv`, and plots of the metrics if they can be drawn.
 
     Args:
         output_dir (`Path`):
@@ -276,8 +281,14 @@ def write_results(
     write_text(output_dir / "results.md", text)
     write_text(output_dir / "results.json", json.dumps(cells, indent=2))
     write_text(output_dir / "results.csv", table.getvalue())
-    for metric, accuracies in tables.items():
+    plots = {
+        f"{metric}.png": partial(plot_accuracy_bars, accuracies, title=METRICS[metric])
+        for metric, accuracies in tables.items()
+    }
+    if curves := build_curves(rows):
+        plots["learning_curves.png"] = partial(plot_learning_curves, curves, title=CURVE_TITLE)
+    for name, plot in plots.items():
         try:
-            plot_accuracy_bars(accuracies, output_dir / f"{metric}.png", title=METRICS[metric])
+            plot(path=output_dir / name)
         except Exception as error:
-            logger.warning(f"The plot {metric}.png could not be drawn: {type(error).__name__}: {error}")
+            logger.warning(f"The plot {name} could not be drawn: {type(error).__name__}: {error}")

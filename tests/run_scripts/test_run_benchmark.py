@@ -13,9 +13,9 @@ from feature_extraction import COLAFeatureExtractor
 from helpers import write_tones
 from modeling_cola import COLAModel
 from run_scripts import run_benchmark, run_classification
-from run_scripts.common import disk
+from run_scripts.common import disk, resume
 from run_scripts.common.disk import DiskFullError
-from run_scripts.evaluation import benchmark, results
+from run_scripts.evaluation import benchmark
 from run_scripts.evaluation.embedders import LOG_MEL
 
 
@@ -65,7 +65,10 @@ def test_writes_the_tables_of_every_task(tasks: Path, pretrained: Path, tmp_path
     assert "| paper, random | paper, frozen |" in trained and "99.1" in trained and "–" in trained
     assert len(probed) == 2 and all("| mean |" in part and "paper" not in part for part in probed)
     assert " ± " in trained + probed[0]
-    assert all((tmp_path / f"{metric}.png").stat().st_size > 5000 for metric in tables)
+    curves = probed[1].split("| clips of each class | 5 | 10 | 20 | all |")[1]
+    assert all(f"| {method} |" in curves for method in (LOG_MEL, "compact, random", frozen))
+    plots = (*tables, "learning_curves")
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in plots)
 
 
 def test_frozen_is_what_run_classification_trains(tasks: Path, pretrained: Path, tmp_path: Path):
@@ -235,7 +238,7 @@ def test_methods_that_are_missing_for_a_full_disk_are_an_error(
     def write_text(path: Path, text: str) -> None:
         disk.write_text(Path("/dev/full") if "cells/three" in str(path) else path, text)
 
-    monkeypatch.setattr(results, "write_text", write_text)
+    monkeypatch.setattr(resume, "write_text", write_text)
     more = ("--tasks", "easy", "three", "--modes", "log-mel")
     with pytest.raises(DiskFullError, match="^three: log-mel statistics, seed 0 is missing from the tables: The disk"):
         run_benchmark.main(arguments(tasks, tmp_path, *more))
