@@ -163,6 +163,24 @@ class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
             *(COLAResidual(out_channels) for _ in range(depth - 1)),
         )
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv, norm, pool, relu = self
+        return relu(pool(convolve_and_normalize(x, conv, norm)))
+
+
+def convolve_and_normalize(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> torch.Tensor:
+    """
+    Applies a convolution without bias and the BatchNorm after it. In evaluation without gradients, BatchNorm becomes
+    part of the convolution's weights, which saves a pass over the feature map.
+    """
+    # What an adapter has put in the place of the convolution may have further weights.
+    is_folded = isinstance(conv, nn.Conv2d) and not (norm.training or torch.is_grad_enabled())
+    if not is_folded or torch.compiler.is_compiling():
+        return norm(conv(x))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    return F.conv2d(x, conv.weight * scale[:, None, None, None], shift, conv.stride, conv.padding)
+
 
 class COLACompactEncoder(nn.Module):
     """
@@ -579,11 +597,14 @@ class COLAModel(COLAPreTrainedModel):
             # Where `torch.no_grad()` was forgotten, the activations of an hour of audio would fill the memory. They
             # are computed again if there is a backward pass.
             encode = partial(checkpoint, self.encoder, use_reentrant=False, preserve_rng_state=False)
-        encoded = [encode(windows[chunk[:, 0], chunk[:, 1]], output_hidden_states) for chunk in chunks]
-
-        vectors, stages = zip(*encoded)
-        h = torch.cat(vectors)
-        last_hidden_state = h.new_zeros(*window_mask.shape, h.shape[-1]).index_put((valid[:, 0], valid[:, 1]), h)
+        last_hidden_state, stages = None, []
+        for chunk in chunks:
+            index = chunk.unbind(1)
+            h, hidden_states = encode(windows[index], output_hidden_states)
+            stages.append(hidden_states)
+            if last_hidden_state is None:
+                last_hidden_state = h.new_zeros(*window_mask.shape, h.shape[-1])
+            last_hidden_state[index] = h  # at once, since small tensors that outlive a chunk fragment the heap
         hidden_states = stages[0] if len(chunks) == 1 else [torch.cat(stage) for stage in zip(*stages)]
         return last_hidden_state, hidden_states
 
@@ -597,25 +618,24 @@ class COLAModel(COLAPreTrainedModel):
         size, hop = self.config.window_size, self.config.window_hop
         half = (size + 1) // 2
         batch_size, num_frames, _ = input_values.shape
-        input_values = input_values.to(self.dtype)
-        if attention_mask is None:
-            attention_mask = input_values.new_ones(batch_size, num_frames, dtype=torch.long)
-        else:
-            # The last window of a recording must see silence, whatever the padding contains.
-            padding = (attention_mask == 0)[..., None]
-            input_values = input_values.masked_fill(padding, float(self.config.padding_value))
-
         # With so much silence at the end there is a window wherever at least half of its frames are of the recording.
         # The amount is the same for all but very short recordings, so that an exported graph takes any length.
         silence = max(size - half, size - num_frames)
-        input_values = F.pad(input_values, (0, 0, 0, silence), value=float(self.config.padding_value))
+        padding_value = float(self.config.padding_value)
+        input_values = F.pad(input_values.to(self.dtype), (0, 0, 0, silence), value=padding_value)
+        if attention_mask is None:
+            attention_mask = input_values.new_ones(batch_size, num_frames, dtype=torch.long)
+        lengths = attention_mask.sum(-1, keepdim=True)
+        # The last window of a recording must see silence, whatever the padding contains. In place, because a long
+        # recording need not be copied twice.
+        frames = torch.arange(num_frames + silence, device=input_values.device)
+        input_values.masked_fill_((frames >= lengths)[..., None], padding_value)
         starts = torch.arange(0, num_frames + silence - size + 1, hop, device=input_values.device)
         if torch.compiler.is_compiling():
             # The strides of a view would tie an exported graph to more than one window, or to exactly one.
             windows = input_values[:, starts[:, None] + torch.arange(size, device=input_values.device)]
         else:
             windows = input_values.unfold(1, size, hop).transpose(2, 3)
-        lengths = attention_mask.sum(-1, keepdim=True)
         window_mask = (starts + half <= lengths) | (starts == 0)
         return windows, window_mask.long()
 
