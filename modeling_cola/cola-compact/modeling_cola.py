@@ -140,7 +140,7 @@ class COLAResidual(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(x + self.norm(self.conv(x)))
+        return F.relu(x + convolve_and_normalize(x, self.conv, self.norm))
 
 
 class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
@@ -164,8 +164,11 @@ class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        conv, norm, pool, relu = self
-        return relu(pool(convolve_and_normalize(x, conv, norm)))
+        conv, norm, pool, relu, *residuals = self
+        x = relu(pool(convolve_and_normalize(x, conv, norm)))
+        for residual in residuals:
+            x = residual(x)
+        return x
 
 
 def convolve_and_normalize(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> torch.Tensor:

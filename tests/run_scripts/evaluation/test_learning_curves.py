@@ -38,7 +38,8 @@ def test_more_clips_help():
 
 def test_curves_are_means_over_the_tasks_of_complete_methods():
     values = dict.fromkeys((*CURVE, "logistic"), 50.0)
-    rows = [{"task": task, "method": "A", **values, "logistic_5": accuracy} for task, accuracy in (("x", 10), ("y", 20))]
+    rows = [{"task": "x", "method": "A", **values, "logistic_5": 10}]
+    rows += [{"task": "y", "method": "A", **values, "logistic_5": 20}]
     rows += [{"task": "x", "method": "B", **values}, {"task": "y", "method": "paper, frozen", "accuracy": 90.0}]
     curves = build_curves(rows)
     assert curves == {"A": {"5": 15.0, "10": 50.0, "20": 50.0, "all": 50.0}}
