@@ -91,6 +91,7 @@ FIGURES = {
         [
             Subject("run_pretraining.py", "training_step", ("paper",)),
             Subject("timm and PyTorch in a plain loop", "plain_training_step"),
+            Subject("Keras, as in the authors' code", "keras_training_step"),
         ],
     ),
     "training_best": Figure(

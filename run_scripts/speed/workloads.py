@@ -145,6 +145,35 @@ def plain_training_step(num_pairs: int = 32) -> Turn:
     return turn
 
 
+def keras_training_step(num_pairs: int = 32) -> Turn:
+    """The same objective around Keras' EfficientNet-B0, in a graph, as in the authors' code."""
+    import tensorflow as tf
+    from tensorflow import keras
+
+    encoder = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(96, 64, 1), pooling="max"
+    )
+    head = [keras.layers.Dense(512), keras.layers.LayerNormalization(), keras.layers.Activation("tanh")]
+    model = keras.Sequential([encoder, *head])
+    similarity = keras.layers.Dense(512, use_bias=False)
+    similarity.build((None, 512))
+    weights = [*model.trainable_variables, *similarity.trainable_variables]
+    optimizer = keras.optimizers.Adam(1e-4)
+    optimizer.build(weights)
+    segments = tf.random.normal((2 * num_pairs, 96, 64, 1))
+
+    @tf.function
+    def turn() -> None:
+        with tf.GradientTape() as tape:
+            anchors, positives = tf.split(model(segments, training=True), 2)
+            logits = tf.matmul(similarity(anchors), positives, transpose_b=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.range(num_pairs), logits=logits)
+            loss = tf.reduce_mean(losses)
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+
+    return turn
+
+
 def _audioset_clips(num_clips: int) -> list[bytes]:
     """Clips of 10 s in AudioSet's format: tones in noise, as FLAC with 48 kHz, two channels and 24 bits."""
     import soundfile
