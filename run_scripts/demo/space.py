@@ -49,7 +49,7 @@ def write_space(args: DemoArguments) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"--space {folder} is not empty: name a new folder.")
     for package in PACKAGES:
-        ignored = shutil.ignore_patterns("__pycache__", "cola-compact")
+        ignored = shutil.ignore_patterns("__pycache__", "cola-*")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)
     checkpoint, index = args.model_name_or_path or str(CHECKPOINT), None
     if args.index_dir is not None:

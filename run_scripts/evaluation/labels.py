@@ -289,7 +289,10 @@ def _hold_out_groups(clips: Dataset, share: float, label_column: str, seed: int)
     if folds < 2:
         raise ValueError("all clips have the same value in the column 'group'.")
     if isinstance(clips.features[label_column], ClassLabel):
-        splitter, labels = StratifiedGroupKFold(folds, shuffle=True, random_state=seed), clips[label_column]
+        labels = np.array(clips[label_column])
+        # scikit-learn cannot stratify by more folds than every class has clips.
+        folds = min(folds, max(2, np.bincount(labels).max()))
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     else:
         splitter, labels = GroupKFold(folds, shuffle=True, random_state=seed), None
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The checkpoint that is in the repository."""
+"""The checkpoints that are in the repository."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from run_scripts.evaluation.embedders import embed_all, encoder_embedder
 
 
 ROOT = Path(__file__).parents[2]
-CHECKPOINT = ROOT / "modeling_cola" / "cola-compact"
+CHECKPOINTS = sorted((ROOT / "modeling_cola").glob("cola-*"))
 SOURCES = [
     "modeling_cola/configuration_cola.py",
     "modeling_cola/modeling_cola.py",
@@ -26,35 +26,44 @@ SOURCES = [
 HALVES = (slice(0, 16000), slice(16000, 32000))
 
 
+@pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda path: path.name)
+def checkpoint(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def model() -> COLAModel:
-    return COLAModel.from_pretrained(CHECKPOINT)
+def model(checkpoint: Path) -> COLAModel:
+    return COLAModel.from_pretrained(checkpoint)
 
 
-def test_is_small_and_whole(model: COLAModel):
-    assert sum(path.stat().st_size for path in CHECKPOINT.iterdir()) < 15 * 2**20
-    _, info = COLAModel.from_pretrained(CHECKPOINT, output_loading_info=True)
+def test_the_checkpoints_are_there():
+    assert [path.name for path in CHECKPOINTS] == ["cola-base", "cola-compact"]
+
+
+def test_is_small_and_whole(model: COLAModel, checkpoint: Path):
+    assert sum(path.stat().st_size for path in checkpoint.iterdir()) < 15 * 2**20
+    _, info = COLAModel.from_pretrained(checkpoint, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert model.config.hidden_size == 1536 and not model.training
+    assert model.config.hidden_size == {"cola-base": 6144, "cola-compact": 1536}[checkpoint.name]
+    assert not model.training
 
 
 @pytest.mark.parametrize("cls", [COLAForAudioClassification, COLAForPreTraining])
-def test_is_a_start_for_training(model: COLAModel, cls: type):
-    encoder = cls.from_pretrained(CHECKPOINT).cola.state_dict()
+def test_is_a_start_for_training(model: COLAModel, checkpoint: Path, cls: type):
+    encoder = cls.from_pretrained(checkpoint).cola.state_dict()
     assert all(torch.equal(encoder[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_code_beside_the_weights_is_the_projects(source: str):
+def test_code_beside_the_weights_is_the_projects(checkpoint: Path, source: str):
     source = ROOT / source
-    copy = CHECKPOINT / source.name
+    copy = checkpoint / source.name
     assert not copy.is_symlink()
-    same = copy.read_bytes() == source.read_bytes()
-    assert same, f"The checkpoint's code is out of date. Run: cp {' '.join(SOURCES)} {CHECKPOINT.relative_to(ROOT)}/"
+    assert copy.read_bytes() == source.read_bytes(), "The checkpoint's code is out of date: run make checkpoints."
 
 
-def test_copy_loads_where_the_project_is_not_installed(model: COLAModel, tmp_path: Path):
-    copy = shutil.copytree(CHECKPOINT, tmp_path / "cola-compact", symlinks=True)
+def test_copy_loads_where_the_project_is_not_installed(model: COLAModel, checkpoint: Path, tmp_path: Path):
+    copy = shutil.copytree(checkpoint, tmp_path / checkpoint.name, symlinks=True)
     code = f"""
 import sys
 sys.modules["modeling_cola"] = sys.modules["feature_extraction"] = None  # importing them is an ImportError
@@ -71,22 +80,22 @@ numpy.save("embedding.npy", model(**inputs).pooler_output.detach().numpy())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     waveform = np.random.default_rng(0).standard_normal(40000)
-    inputs = COLAFeatureExtractor.from_pretrained(CHECKPOINT)(waveform, sampling_rate=16000, return_tensors="pt")
+    inputs = COLAFeatureExtractor.from_pretrained(checkpoint)(waveform, sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         expected = model(**inputs).pooler_output.numpy()
     np.testing.assert_allclose(np.load(tmp_path / "embedding.npy"), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_matches_the_halves_of_recordings_better_than_random_weights(model: COLAModel):
+def test_matches_the_halves_of_recordings_better_than_random_weights(model: COLAModel, checkpoint: Path):
     clips = [synthesize_clip(family, i, duration=2.0) for family in FAMILIES for i in range(8)]
 
     def accuracy(model: COLAModel) -> float:
-        embed = encoder_embedder(model, COLAFeatureExtractor.from_pretrained(CHECKPOINT))
+        embed = encoder_embedder(model, COLAFeatureExtractor.from_pretrained(checkpoint))
         halves = np.stack([embed_all(embed, [clip[half] for clip in clips], "halves") for half in HALVES])
         halves = (halves - halves.mean((0, 1))) / halves.std((0, 1)).clip(1e-6)
         first, second = halves / np.linalg.norm(halves, axis=-1, keepdims=True)
         return float(((first @ second.T).argmax(1) == np.arange(len(clips))).mean())
 
     torch.manual_seed(0)
-    untrained = COLAModel(COLAConfig.from_pretrained(CHECKPOINT))
+    untrained = COLAModel(COLAConfig.from_pretrained(checkpoint))
     assert accuracy(model) > max(0.85, accuracy(untrained) + 0.1)

@@ -118,9 +118,18 @@ def test_groups_are_not_divided_when_clips_are_held_out(several_labels: bool):
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
     if not several_labels:
         assert np.bincount(splits[2]["label"]).tolist() == [24, 24]
+
     one = DatasetDict({"train": clips["train"].remove_columns("group").add_column("group", ["x"] * 240)})
     with pytest.raises(ValueError, match="none could be held out of 'train': all clips have the same value"):
         split_dataset(encode_labels(one, "label")[0], "label", 0)
+
+
+def test_groups_of_classes_with_few_clips_are_held_out_too():
+    clips = labelled([i % 10 for i in range(70)], ClassLabel(names=list("abcdefghij")))
+    clips["train"] = clips["train"].add_column("group", [f"file{i}" for i in range(70)])
+    clips["test"] = clips["train"]
+    train, validation, _ = split_dataset(encode_labels(clips, "label")[0], "label", 0)
+    assert np.bincount(train["label"]).tolist() == [6] * 10 and np.bincount(validation["label"]).tolist() == [1] * 10
 
 
 def test_tar_files_are_copied_with_their_labels_as_classes(tmp_path: Path, monkeypatch):
