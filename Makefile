@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 DATA ?=
 INDEX ?=
 SEED ?= 0
+SHARDS ?=
 TASKS ?=
 EXTRAS := browser,demo,maeb,notebook,onnx,search,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-best pretrain-paper demo benchmark-speed test test-slow test-extras \
+.PHONY: help install quickstart pretrain-best pretrain-paper pretrain-base checkpoints demo benchmark-speed test test-slow test-extras \
 	style quality precommit clean
 
 help:
@@ -17,6 +18,7 @@ help:
 	@echo "make quickstart DATA=folder     the same on your own audio"
 	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
+	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
 	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
 	@echo "make demo INDEX=folder          open a page that finds similar clips in a folder of run_embedding.py"
 	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
@@ -50,6 +52,16 @@ pretrain-best pretrain-paper: install
 	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
+# The run of modeling_cola/cola-base, on the shards that docs/training_data.md tells how to make.
+pretrain-base: install
+	@test -n "$(SHARDS)" || { echo "Say where the shards are: make $@ SHARDS=path/to/shards" >&2; exit 2; }
+	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
+		"$(SHARDS)/music" "$(SHARDS)/speech" --mixing_weights 6 2 5 7 --streaming --recipe best \
+		--compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16 --max_steps 3000 \
+		--output_dir outputs/$@-seed$(SEED) --seed $(SEED) --resume_from_checkpoint
+	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
+		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
+
 benchmark-speed: install
 	$(BIN)/python run_scripts/measure_speed.py --output_dir outputs/speed
 
@@ -71,6 +83,11 @@ test-extras: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python hearvalidator==2021.0.6
 	$(BIN)/python -m pytest -m extra -rs
+
+# The code beside the weights, from which they load where this project is not installed.
+checkpoints:
+	for folder in modeling_cola/cola-*/; do cp modeling_cola/configuration_cola.py modeling_cola/modeling_cola.py \
+		feature_extraction/feature_extraction_cola.py $$folder; done
 
 style: install
 	$(BIN)/ruff check --fix .
