@@ -290,13 +290,11 @@ def _hold_out_groups(clips: Dataset, share: float, label_column: str, seed: int)
         raise ValueError("all clips have the same value in the column 'group'.")
     if isinstance(clips.features[label_column], ClassLabel):
         labels = np.array(clips[label_column])
-        # scikit-learn cannot stratify by more folds than every class has clips.
-        folds = min(folds, max(2, np.bincount(labels).max()))
+        folds = min(folds, max(2, np.bincount(labels).max()))  # or scikit-learn refuses to stratify
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     else:
         splitter, labels = GroupKFold(folds, shuffle=True, random_state=seed), None
-    with warnings.catch_warnings():
-        # A class may have fewer clips than there are folds, of which only one is used.
+    with warnings.catch_warnings():  # of a class with fewer clips than there are folds, of which only one is used
         warnings.filterwarnings("ignore", message="The least populated class")
         remaining, held_out = next(splitter.split(np.zeros(len(clips)), labels, groups))
     return clips.select(remaining), clips.select(held_out)

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 
 from helpers import pretraining_arguments
 from hub_server import serving_hub
-from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining
+from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
 from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.objectives import OBJECTIVES
@@ -31,6 +31,8 @@ def test_the_card_says_what_was_in_force(tones: Path, tmp_path: Path):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_similarities_are_drawn_where_there_are_any(tmp_path: Path, objective: str):
     model = OBJECTIVES[objective](COLAConfig(encoder="compact", compact_channels=8, hidden_size=32))
+    if objective == "distillation":
+        model.set_teacher(COLAModel(model.config))
     segments = torch.randn(2, 8, 96 * model.num_windows, 64)
     held_out = HeldOutPairs({"input_values": segments[0], "positive_values": segments[1], "gaps": torch.rand(8)})
     draw_plots(model, held_out, Progress(history=[{"step": 1, "loss": 1.0}]), 8, 1, tmp_path)
