@@ -41,6 +41,10 @@ $(VENV)/.installed: setup.cfg constraints.txt
 quickstart: install
 	$(BIN)/python run_scripts/quickstart.py $(QUICKSTART_FLAGS)
 
+# Measures what a target below has trained, if there are labelled clips.
+MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
+	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
+
 # The two runs of model_card.md. What was stopped goes on when the target is made again.
 pretrain-best: FLAGS := --recipe best --max_steps 600
 pretrain-paper: FLAGS := --recipe best --encoder efficientnet_b0 --pooling max --learning_rate 4e-3 --decorrelation_weight 0.02 \
@@ -49,8 +53,7 @@ pretrain-best pretrain-paper: install
 	@test -n "$(DATA)" || { echo "Say which audio: make $@ DATA=path/to/audio" >&2; exit 2; }
 	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(DATA)" --output_dir outputs/$@-seed$(SEED) \
 		--seed $(SEED) --resume_from_checkpoint $(FLAGS)
-	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
-		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
+	$(MEASURE)
 
 # The run of modeling_cola/cola-base, on the shards that docs/training_data.md tells how to make.
 pretrain-base: install
@@ -59,8 +62,7 @@ pretrain-base: install
 		"$(SHARDS)/music" "$(SHARDS)/speech" --mixing_weights 6 2 5 7 --streaming --recipe best \
 		--compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16 --max_steps 3000 \
 		--output_dir outputs/$@-seed$(SEED) --seed $(SEED) --resume_from_checkpoint
-	$(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
-		--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
+	$(MEASURE)
 
 benchmark-speed: install
 	$(BIN)/python run_scripts/measure_speed.py --output_dir outputs/speed

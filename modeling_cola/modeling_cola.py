@@ -195,8 +195,7 @@ class COLACompactEncoder(nn.Module):
 
     def __init__(self, config: COLAConfig):
         super().__init__()
-        channels = config.compact_channels
-        channels = [channels] * 3 if isinstance(channels, int) else channels
+        channels = config.stage_channels
         self.blocks = nn.ModuleList(
             COLACompactBlock(*pair, config.compact_depth) for pair in zip([1, *channels], channels)
         )

@@ -152,6 +152,12 @@ class COLAConfig(PreTrainedConfig):
         kwargs["auto_map"] = AUTO_MAP | (kwargs.get("auto_map") or {})
         super().__post_init__(**kwargs)
 
+    @property
+    def stage_channels(self) -> list[int]:
+        """The number of channels of each stage of the compact encoder."""
+        channels = self.compact_channels
+        return [channels] * 3 if isinstance(channels, int) else channels
+
     def validate_ranges(self) -> None:
         """
         Checks the range of each value; `strict` calls this after construction.
@@ -163,9 +169,7 @@ class COLAConfig(PreTrainedConfig):
         for name in (*sizes, "pooling_stages", "compact_depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        channels = self.compact_channels
-        channels = [channels] * 3 if isinstance(channels, int) else channels
-        if len(channels) != 3 or min(channels) < 1:
+        if len(self.stage_channels) != 3 or min(self.stage_channels) < 1:
             raise ValueError(
                 f"`compact_channels` must be a number of at least 1 or a list of three, got {self.compact_channels}."
             )
