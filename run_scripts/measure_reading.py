@@ -13,8 +13,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import soundfile
 import torch
 from datasets import Audio, Dataset, IterableDataset
 from torch.utils.data import DataLoader
@@ -25,6 +23,7 @@ from run_scripts.common.command_line import run_job
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SUFFIXES, PreparationArguments
 from run_scripts.preparation.prepare import prepare
+from run_scripts.speed.workloads import audioset_clips
 
 
 @dataclass
@@ -59,18 +58,10 @@ def pairs_per_second(dataset: IterableDataset, num_workers: int, seconds: float)
 
 def write_clips(folder: Path, number: int) -> None:
     """Writes four Parquet shards of FLAC files in AudioSet's format to the folder `parquet`."""
-    rng = np.random.default_rng(0)
-    time_axis = np.arange(480_000) / 48_000
-    paths = []
-    for i in range(number):
-        tones = sum(np.sin(2 * np.pi * rng.uniform(100, 5000) * time_axis) for _ in range(4))
-        stereo = 0.05 * tones[:, None] + 0.05 * rng.standard_normal((len(time_axis), 2))
-        paths.append(str(folder / f"{i}.flac"))
-        soundfile.write(paths[-1], stereo, 48_000, subtype="PCM_24")
+    clips = [{"bytes": clip, "path": f"{i}.flac"} for i, clip in enumerate(audioset_clips(number))]
     (folder / "parquet").mkdir()
     for shard in range(4):
-        rows = [{"bytes": Path(path).read_bytes(), "path": Path(path).name} for path in paths[shard::4]]
-        data = Dataset.from_dict({"audio": rows}).cast_column("audio", Audio(decode=False))
+        data = Dataset.from_dict({"audio": clips[shard::4]}).cast_column("audio", Audio(decode=False))
         data.to_parquet(folder / "parquet" / f"train-{shard:05}-of-00004.parquet")
 
 

@@ -175,7 +175,7 @@ def keras_training_step(num_pairs: int = 32) -> Turn:
     return turn
 
 
-def _audioset_clips(num_clips: int) -> list[bytes]:
+def audioset_clips(num_clips: int) -> list[bytes]:
     """Clips of 10 s in AudioSet's format: tones in noise, as FLAC with 48 kHz, two channels and 24 bits."""
     import soundfile
 
@@ -193,7 +193,7 @@ def segment_reading(num_clips: int = 16) -> Turn:
     """Two segments of each clip, as pre-training reads them: decoded, mixed to mono and resampled to 16 kHz."""
     from feature_extraction import random_segments
 
-    clips, rng = _audioset_clips(num_clips), np.random.default_rng(0)
+    clips, rng = audioset_clips(num_clips), np.random.default_rng(0)
     return lambda: [random_segments(clip, 15600, rng) for clip in clips]
 
 
@@ -201,7 +201,7 @@ def plain_reading(num_clips: int = 16) -> Turn:
     """Two crops of the same length of each clip, decoded by soundfile and nothing else."""
     import soundfile
 
-    clips, rng = _audioset_clips(num_clips), np.random.default_rng(0)
+    clips, rng = audioset_clips(num_clips), np.random.default_rng(0)
 
     def turn() -> None:
         for clip in clips:
