@@ -1,4 +1,4 @@
-"""Process settings that make training on a CPU fast."""
+"""Process settings that make training on a CPU fast, and what a device is fast at."""
 
 import ctypes
 
@@ -26,3 +26,10 @@ def tune_cpu() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     except (AttributeError, OSError, TypeError):
         pass  # the C library is not glibc
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16. Others emulate it, which is many times slower than float32."""
+    if device.type == "cpu":
+        return torch.cpu.get_capabilities().get("amx_bf16", False)
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -16,6 +16,7 @@ from transformers import initialization as init
 
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAForPreTrainingOutput, COLAModel, COLAPreTrainedModel
 from modeling_cola.modeling_cola import COLAProjectionHead
+from run_scripts.common.cpu import has_fast_bfloat16
 
 
 class Objective(COLAPreTrainedModel):
@@ -241,7 +242,8 @@ class DistillationObjective(Objective):
     which a linear layer predicts the teacher's h, standardised over the batch, from h.
 
     Both encoders hear the same segment, augmented if it is a positive (Beyer et al. 2022, *Knowledge distillation: A
-    good teacher is patient and consistent*, arXiv 2106.05237).
+    good teacher is patient and consistent*, arXiv 2106.05237). The teacher, which is not trained, computes in bfloat16
+    where the device is made for it.
     """
 
     def __init__(self, config: COLAConfig):
@@ -276,14 +278,14 @@ class DistillationObjective(Objective):
         self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
     ) -> COLAForPreTrainingOutput:
         """
-        Each segment is an example of its own.
-
         Returns:
-            The error of the prediction, which is 1 if nothing is predicted but the mean.
+            The mean error over all segments, which is 1 if nothing is predicted but the mean.
         """
         segments = torch.cat([anchors, positives])
         with torch.no_grad():
-            targets = self.standardize(self.teacher(segments, return_dict=True).pooler_output)
+            with torch.autocast(segments.device.type, torch.bfloat16, enabled=has_fast_bfloat16(segments.device)):
+                targets = self.teacher(segments, return_dict=True).pooler_output
+            targets = self.standardize(targets.float())
         predictions = self.predictor(self.cola(segments, return_dict=True).pooler_output)
         return COLAForPreTrainingOutput(loss=F.mse_loss(predictions, targets))
 

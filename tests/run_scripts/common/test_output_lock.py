@@ -19,8 +19,9 @@ def test_a_second_run_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Pa
     code = (
         "import os, sys, time; from pathlib import Path; from run_scripts.common.output_lock import locked\n"
         "with locked(Path(sys.argv[1])):\n"
-        "    if os.fork() == 0: time.sleep(3); os._exit(0)  # a worker, which outlives it\n"
-        "    print('in', flush=True); time.sleep(600)"
+        "    if os.fork() == 0:  # a worker, which outlives it\n"
+        "        print('in', flush=True); time.sleep(3); os._exit(0)\n"
+        "    time.sleep(600)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     other = subprocess.Popen(

@@ -155,7 +155,9 @@ def test_what_is_decoded_is_not_what_is_encoded():
         assert sorted(cls.sources + cls.targets) == list(range(cls.num_windows))
 
 
-def test_distillation_objective():
+@pytest.mark.parametrize(("has_bfloat16", "tolerance"), [(False, 1e-6), (True, 0.02)])
+def test_distillation_objective(monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, tolerance: float):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_bfloat16})
     objective = tiny("distillation").train()
     before = {key: value.clone() for key, value in objective.teacher.state_dict().items()}
     anchors, positives, _ = pairs(objective).values()
@@ -163,7 +165,9 @@ def test_distillation_objective():
     targets = objective.teacher(torch.cat([anchors, positives])).pooler_output  # as in evaluation mode
     targets = (targets - targets.mean(0)) / (targets.var(0, unbiased=False) + objective.standardize.eps).sqrt()
     predictions = objective.predictor(objective.cola(torch.cat([anchors, positives])).pooler_output)
-    torch.testing.assert_close(loss, (predictions - targets).square().mean())
+    expected = (predictions - targets).square().mean()
+    torch.testing.assert_close(loss, expected, rtol=tolerance, atol=0.0)
+    assert has_bfloat16 != torch.allclose(loss, expected, rtol=1e-6, atol=0.0)
     step(objective, torch.optim.SGD(objective.parameters(), lr=0.1), pairs(objective))
     assert all(torch.equal(value, before[key]) for key, value in objective.teacher.state_dict().items())
 
