@@ -10,8 +10,8 @@ TASKS ?=
 EXTRAS := browser,demo,maeb,notebook,onnx,search,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-best pretrain-paper pretrain-base checkpoints demo benchmark-speed test test-slow test-extras \
-	style quality precommit clean
+.PHONY: help install quickstart pretrain-best pretrain-paper pretrain-base pretrain-b0 checkpoints demo benchmark-speed \
+	test test-slow test-extras style quality precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
@@ -19,6 +19,7 @@ help:
 	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
+	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0, which learns from cola-base"
 	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
 	@echo "make demo INDEX=folder          open a page that finds similar clips in a folder of run_embedding.py"
 	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
@@ -55,13 +56,17 @@ pretrain-best pretrain-paper: install
 		--seed $(SEED) --resume_from_checkpoint $(FLAGS)
 	$(MEASURE)
 
-# The run of modeling_cola/cola-base, on the shards that docs/training_data.md tells how to make.
-pretrain-base: install
+# The runs of modeling_cola/cola-base and, which learns from it, modeling_cola/cola-efficientnet-b0, on the shards that
+# docs/training_data.md tells how to make.
+pretrain-base: FLAGS := --compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16 --max_steps 3000
+pretrain-b0: FLAGS := --encoder efficientnet_b0 --pooling max --learning_rate 3e-3 --max_distance inf \
+	--objective distillation --teacher_name_or_path modeling_cola/cola-base --per_device_train_batch_size 16 \
+	--max_steps 8000
+pretrain-base pretrain-b0: install
 	@test -n "$(SHARDS)" || { echo "Say where the shards are: make $@ SHARDS=path/to/shards" >&2; exit 2; }
 	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
 		"$(SHARDS)/music" "$(SHARDS)/speech" --mixing_weights 6 2 5 7 --streaming --recipe best \
-		--compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16 --max_steps 3000 \
-		--output_dir outputs/$@-seed$(SEED) --seed $(SEED) --resume_from_checkpoint
+		--output_dir outputs/$@-seed$(SEED) --seed $(SEED) --resume_from_checkpoint $(FLAGS)
 	$(MEASURE)
 
 benchmark-speed: install
