@@ -1,6 +1,7 @@
 """Process settings that make training on a CPU fast, and what a device is fast at."""
 
 import ctypes
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -28,8 +29,13 @@ def tune_cpu() -> None:
         pass  # the C library is not glibc
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16. Others emulate it, which is many times slower than float32."""
+def bfloat16_where_fast(device: torch.device) -> AbstractContextManager:
+    """
+    Computes in bfloat16 where the device multiplies in it, and as before elsewhere, where bfloat16 is emulated and many
+    times slower than float32.
+    """
     if device.type == "cpu":
-        return torch.cpu.get_capabilities().get("amx_bf16", False)
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        is_fast = torch.cpu.get_capabilities().get("amx_bf16", False)
+    else:
+        is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16) if is_fast else nullcontext()

@@ -16,7 +16,7 @@ from transformers import initialization as init
 
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAForPreTrainingOutput, COLAModel, COLAPreTrainedModel
 from modeling_cola.modeling_cola import COLAProjectionHead
-from run_scripts.common.cpu import has_fast_bfloat16
+from run_scripts.common.cpu import bfloat16_where_fast
 
 
 class Objective(COLAPreTrainedModel):
@@ -283,7 +283,7 @@ class DistillationObjective(Objective):
         """
         segments = torch.cat([anchors, positives])
         with torch.no_grad():
-            with torch.autocast(segments.device.type, torch.bfloat16, enabled=has_fast_bfloat16(segments.device)):
+            with bfloat16_where_fast(segments.device):
                 targets = self.teacher(segments, return_dict=True).pooler_output
             targets = self.standardize(targets.float())
         predictions = self.predictor(self.cola(segments, return_dict=True).pooler_output)
