@@ -42,18 +42,20 @@ $(VENV)/.installed: setup.cfg constraints.txt
 quickstart: install
 	$(BIN)/python run_scripts/quickstart.py $(QUICKSTART_FLAGS)
 
-# Measures what a target below has trained, if there are labelled clips.
+# Pre-train for a target below, and measure the result if there are labelled clips. What was stopped goes on when the
+# target is made again.
+PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_dir outputs/$@-seed$(SEED) --seed $(SEED) \
+	--resume_from_checkpoint $(FLAGS)
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
-# The two runs of model_card.md. What was stopped goes on when the target is made again.
-pretrain-best: FLAGS := --recipe best --max_steps 600
-pretrain-paper: FLAGS := --recipe best --encoder efficientnet_b0 --pooling max --learning_rate 4e-3 --decorrelation_weight 0.02 \
+# The two runs of model_card.md.
+pretrain-best: FLAGS := --max_steps 600
+pretrain-paper: FLAGS := --encoder efficientnet_b0 --pooling max --learning_rate 4e-3 --decorrelation_weight 0.02 \
 	--max_steps 3000
 pretrain-best pretrain-paper: install
 	@test -n "$(DATA)" || { echo "Say which audio: make $@ DATA=path/to/audio" >&2; exit 2; }
-	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(DATA)" --output_dir outputs/$@-seed$(SEED) \
-		--seed $(SEED) --resume_from_checkpoint $(FLAGS)
+	$(PRETRAIN) --dataset_name "$(DATA)"
 	$(MEASURE)
 
 # The runs of modeling_cola/cola-base and, which learns from it, modeling_cola/cola-efficientnet-b0, on the shards that
@@ -64,9 +66,8 @@ pretrain-b0: FLAGS := --encoder efficientnet_b0 --pooling max --learning_rate 3e
 	--max_steps 8000
 pretrain-base pretrain-b0: install
 	@test -n "$(SHARDS)" || { echo "Say where the shards are: make $@ SHARDS=path/to/shards" >&2; exit 2; }
-	$(BIN)/python run_scripts/run_pretraining.py --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
-		"$(SHARDS)/music" "$(SHARDS)/speech" --mixing_weights 6 2 5 7 --streaming --recipe best \
-		--output_dir outputs/$@-seed$(SEED) --seed $(SEED) --resume_from_checkpoint $(FLAGS)
+	$(PRETRAIN) --streaming --mixing_weights 6 2 5 7 --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
+		"$(SHARDS)/music" "$(SHARDS)/speech"
 	$(MEASURE)
 
 benchmark-speed: install
