@@ -9,6 +9,9 @@ import soundfile
 from datasets import Audio, Dataset, Features, List, Value
 from pytest import MonkeyPatch
 
+from modeling_cola import COLAConfig, COLAModel, COLAPreTrainedModel
+from run_scripts.pretraining.objectives import DistillationObjective
+
 
 # The columns of AudioSet's copy on the Hub.
 AUDIOSET = Features(
@@ -95,3 +98,11 @@ def pretraining_arguments(data: Path, output_dir: Path, *more: str) -> list[str]
     arguments += ["--recipe", "modern", "--per_device_train_batch_size", "8", "--max_steps", "4"]
     arguments += ["--logging_steps", "1", "--eval_steps", "2", "--save_steps", "2", "--dataloader_num_workers", "0"]
     return arguments + list(more)
+
+
+def with_teacher(objective: COLAPreTrainedModel) -> COLAPreTrainedModel:
+    """Gives the objective a small teacher with random weights, if it is distillation."""
+    if isinstance(objective, DistillationObjective):
+        values = objective.config.to_dict() | {"compact_channels": 4, "hidden_size": 24}
+        objective.set_teacher(COLAModel(COLAConfig(**values)))
+    return objective

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from helpers import with_teacher
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
 from run_scripts.pretraining.objectives import (
     OBJECTIVES,
     Audio2VecCBoWObjective,
     Audio2VecSkipGramObjective,
-    DistillationObjective,
     Objective,
     triplet_loss,
 )
@@ -26,13 +26,6 @@ def tiny(name: str, seed: int = 0) -> Objective:
     sizes = {"hidden_size": 32, "pooling_hidden_size": 32, "compact_channels": 8, "projection_size": 16}
     sizes |= {"window_size": 16, "window_hop": 16, "num_mel_bins": 16}
     return with_teacher(OBJECTIVES[name](COLAConfig(encoder="compact", pooling_dropout=0.0, **sizes)))
-
-
-def with_teacher(objective: Objective) -> Objective:
-    if isinstance(objective, DistillationObjective):
-        values = objective.config.to_dict() | {"compact_channels": 4, "hidden_size": 24}
-        objective.set_teacher(COLAModel(COLAConfig(**values)))
-    return objective
 
 
 def pairs(objective: Objective, batch_size: int = 8, num_frames: int | None = None) -> dict[str, torch.Tensor]:

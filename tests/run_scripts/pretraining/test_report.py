@@ -7,9 +7,9 @@ import safetensors.torch
 import torch
 from huggingface_hub import ModelCard
 
-from helpers import pretraining_arguments
+from helpers import pretraining_arguments, with_teacher
 from hub_server import serving_hub
-from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining, COLAModel
+from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.pretraining.checkpointing import Progress
 from run_scripts.pretraining.objectives import OBJECTIVES
@@ -30,9 +30,7 @@ def test_the_card_says_what_was_in_force(tones: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_similarities_are_drawn_where_there_are_any(tmp_path: Path, objective: str):
-    model = OBJECTIVES[objective](COLAConfig(encoder="compact", compact_channels=8, hidden_size=32))
-    if objective == "distillation":
-        model.set_teacher(COLAModel(model.config))
+    model = with_teacher(OBJECTIVES[objective](COLAConfig(encoder="compact", compact_channels=8, hidden_size=32)))
     segments = torch.randn(2, 8, 96 * model.num_windows, 64)
     held_out = HeldOutPairs({"input_values": segments[0], "positive_values": segments[1], "gaps": torch.rand(8)})
     draw_plots(model, held_out, Progress(history=[{"step": 1, "loss": 1.0}]), 8, 1, tmp_path)
