@@ -31,7 +31,7 @@ def tune_cpu() -> None:
 
 def bfloat16_where_fast(device: torch.device) -> AbstractContextManager:
     """
-    Computes in bfloat16 where the device multiplies in it, and as before elsewhere, where bfloat16 is emulated and many
+    Computes in bfloat16 where the device multiplies in it, and as before elsewhere: it is emulated there, and many
     times slower than float32.
     """
     if device.type == "cpu":
