@@ -51,11 +51,11 @@ from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 logger = logging.getLogger(__name__)
 
 # A linear layer on a frozen encoder is trained for the paper's 100 epochs, which take seconds.
-FROZEN_EPOCHS = 100
+FROZEN_TRAINING = {"num_train_epochs": 100}
 
 
 def evaluate_classifier(
-    method: Method, folder: Path, epochs: int, cache_dir: Path, skip_bad_clips: bool = False
+    method: Method, folder: Path, training: dict[str, Any], cache_dir: Path, skip_bad_clips: bool = False
 ) -> dict[str, float]:
     """
     Trains a classifier on a task by the paper's protocol and tests it.
@@ -65,8 +65,8 @@ def evaluate_classifier(
             The checkpoint, the mode and the seed.
         folder (`Path`):
             The folder of the task.
-        epochs (`int`):
-            The number of epochs of methods whose encoder is trained.
+        training (`dict[str, Any]`):
+            The Trainer's arguments for methods whose encoder is trained.
         cache_dir (`Path`):
             The folder that keeps the embeddings of frozen encoders.
         skip_bad_clips (`bool`, *optional*, defaults to `False`):
@@ -85,7 +85,7 @@ def evaluate_classifier(
         args = ClassificationArguments(
             output_dir=output_dir,
             seed=method.seed,
-            num_train_epochs=epochs if method.mode in TRAINED_MODES else FROZEN_EPOCHS,
+            **(training if method.mode in TRAINED_MODES else FROZEN_TRAINING),
             save_only_model=True,
             disable_tqdm=True,
         )
@@ -177,7 +177,7 @@ def load_tasks(methods: list[Method], args: BenchmarkArguments, failures: dict[s
             if args.folds:
                 splits = DatasetDict(train=splits["train"])
             cells_dir = Path(args.output_dir) / "cells" / folder.name
-            cells = Cells(cells_dir, splits, args.epochs, args.folds, args.skip_bad_clips)
+            cells = Cells(cells_dir, splits, args.training, args.folds, args.skip_bad_clips)
             missing = [method for method in methods if cells.read(method) is None]
             tasks.append(LoadedTask(folder, splits, cells, missing))
     return tasks
@@ -217,7 +217,7 @@ def evaluate_methods(task: LoadedTask, args: BenchmarkArguments, failures: dict[
             with record_failure(f"{name}: {method.label}", failures):
                 if method.checkpoint is not None and not args.folds:
                     trained = evaluate_classifier(
-                        method, task.folder, args.epochs, output_dir / "embeddings", args.skip_bad_clips
+                        method, task.folder, args.training, output_dir / "embeddings", args.skip_bad_clips
                     )
                     trained["seconds"] += metrics[method]["seconds"]
                     metrics[method] |= trained

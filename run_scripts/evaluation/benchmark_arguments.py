@@ -7,6 +7,7 @@ from pathlib import Path
 MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the order of the columns
 TRAINED_MODES = ("supervised", "fine-tuned")  # The encoder is trained on the task.
 RANDOM_MODES = ("random", "supervised")  # The encoder starts from random weights.
+SCHEDULES = ("constant", "linear", "cosine")  # those of the Trainer's that need no further argument
 
 
 @dataclass
@@ -30,6 +31,20 @@ class BenchmarkArguments:
         default=20,
         metadata={"help": "The number of epochs in the modes supervised and fine-tuned. The paper trains for 100."},
     )
+    batch_size: int = field(
+        default=64,
+        metadata={"help": "The number of clips in a training batch in the modes supervised and fine-tuned."},
+    )
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "The initial learning rate in the modes supervised and fine-tuned."}
+    )
+    lr_scheduler_type: str = field(
+        default="constant",
+        metadata={
+            "help": "The schedule of the learning rate in the modes supervised and fine-tuned: "
+            f"{', '.join(SCHEDULES)}. The last two fall to 0."
+        },
+    )
     folds: int | None = field(
         default=None,
         metadata={
@@ -51,9 +66,15 @@ class BenchmarkArguments:
     def __post_init__(self) -> None:
         if unknown := set(self.modes) - set(MODES):
             raise ValueError(f"--modes must be some of {', '.join(MODES)}, got {', '.join(sorted(unknown))}.")
-        for name, value in (("seeds", self.seeds), ("epochs", self.epochs)):
-            if value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}.")
+        for name in ("seeds", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if self.learning_rate <= 0:
+            raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}.")
+        if self.lr_scheduler_type not in SCHEDULES:
+            raise ValueError(
+                f"--lr_scheduler_type must be one of {', '.join(SCHEDULES)}, got {self.lr_scheduler_type!r}."
+            )
         if self.folds is not None and self.folds < 2:
             raise ValueError(f"--folds must be at least 2, got {self.folds}.")
         if self.folds is not None and set(TRAINED_MODES) & set(self.modes):
@@ -62,3 +83,13 @@ class BenchmarkArguments:
             )
         if self.compare and not Path(self.compare).is_file():
             raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
+
+    @property
+    def training(self) -> dict[str, int | float | str]:
+        """The Trainer's arguments in the modes in which the encoder is trained."""
+        return {
+            "num_train_epochs": self.epochs,
+            "per_device_train_batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "lr_scheduler_type": self.lr_scheduler_type,
+        }

@@ -49,8 +49,8 @@ class Cells:
             The folder of the files. Its name is that of the task.
         splits (`DatasetDict`):
             The task's clips.
-        epochs (`int`):
-            The number of epochs of methods whose encoder is trained.
+        training (`dict[str, Any]`):
+            The Trainer's arguments for methods whose encoder is trained.
         folds (`int`, *optional*):
             The number of folds, if the metrics come from cross-validation on the training clips.
         skip_bad_clips (`bool`, *optional*, defaults to `False`):
@@ -61,19 +61,19 @@ class Cells:
         self,
         folder: Path,
         splits: DatasetDict,
-        epochs: int,
+        training: dict[str, Any],
         folds: int | None = None,
         skip_bad_clips: bool = False,
     ):
         self.folder = folder
         self.splits = splits
         self.clip_hashes = [hash_clips(split, find_audio_column(split)) for split in splits.values()]
-        self.epochs, self.folds, self.skip_bad_clips = epochs, folds, skip_bad_clips
+        self.training, self.folds, self.skip_bad_clips = training, folds, skip_bad_clips
 
     def path(self, method: Method) -> Path:
         """Returns the file of a method."""
         settings = [VERSION, method.mode, method.encoder_hash, self.clip_hashes, method.seed]
-        settings += [self.epochs] if method.mode in TRAINED_MODES else []
+        settings += [self.training] if method.mode in TRAINED_MODES else []
         settings += [self.folds] if self.folds else []
         settings += ["skip_bad_clips"] if self.skip_bad_clips else []
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
@@ -98,7 +98,7 @@ class Cells:
         cell = {"task": self.folder.name, "method": method.name, "mode": method.mode, "seed": method.seed}
         cell |= dict.fromkeys(METRICS) | {name: round(value, 4) for name, value in metrics.items()}
         cell |= {f"num_{name}": len(split) for name, split in self.splits.items()}
-        cell |= {"epochs": self.epochs if method.mode in TRAINED_MODES else None, "key": path.stem[-16:]}
+        cell |= {"training": self.training if method.mode in TRAINED_MODES else None, "key": path.stem[-16:]}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, cell)
 

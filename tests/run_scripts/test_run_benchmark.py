@@ -33,7 +33,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "FROZEN_EPOCHS", 2)
+    monkeypatch.setattr(benchmark, "FROZEN_TRAINING", {"num_train_epochs": 2})
 
 
 def arguments(tasks: Path, output_dir: Path, *more: str) -> list[str]:
@@ -152,7 +152,34 @@ def test_trained_modes_are_columns_too(tasks: Path, pretrained: Path, tmp_path: 
     assert list(tables["accuracy"]["easy"]) == ["compact, supervised", f"{pretrained.name}, fine-tuned"]
     assert all(0 <= accuracy <= 100 for accuracy in tables["accuracy"]["easy"].values())
     cells = json.loads((tmp_path / "results.json").read_text())
-    assert {cell["epochs"] for cell in cells} == {1}
+    assert {cell["training"]["num_train_epochs"] for cell in cells} == {1}
+
+
+def test_trained_modes_follow_the_arguments_of_training(
+    tasks: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+    train = benchmark.train_classifier
+    monkeypatch.setattr(
+        benchmark,
+        "train_classifier",
+        lambda model, data, args, **rest: seen.append(args) or train(model, data, args, **rest),
+    )
+    more = ("--tasks", "easy", "--checkpoints", str(pretrained), "--modes", "frozen", "fine-tuned", "--epochs", "1")
+    run_benchmark.main(arguments(tasks, tmp_path, *more))
+    run_benchmark.main(
+        arguments(
+            tasks, tmp_path, *more, "--batch_size", "4", "--learning_rate", "3e-4", "--lr_scheduler_type", "linear"
+        )
+    )
+    # The second run trains only what the arguments concern.
+    frozen, paper, other = [
+        (args.num_train_epochs, args.per_device_train_batch_size, args.learning_rate, args.lr_scheduler_type)
+        for args in seen
+    ]
+    assert frozen == (2, 64, 1e-3, "constant")
+    assert paper == (1, 64, 1e-3, "constant")
+    assert other == (1, 4, 3e-4, "linear")
 
 
 def test_another_run_is_shown_beside(tasks: Path, pretrained: Path, tmp_path: Path):
@@ -180,6 +207,9 @@ def test_what_cannot_be_measured_is_left_out_and_told(tasks: Path, tones: Path, 
     [
         (("--modes", "linear"), "--modes must be some of log-mel"),
         (("--seeds", "0"), "--seeds must be at least 1"),
+        (("--batch_size", "0"), "--batch_size must be at least 1"),
+        (("--learning_rate", "0"), "--learning_rate must be above 0"),
+        (("--lr_scheduler_type", "step"), "--lr_scheduler_type must be one of constant, linear, cosine, got 'step'"),
         (("--modes", "frozen"), "need checkpoints"),
         (("--folds", "1"), "--folds must be at least 2"),
         (("--folds", "3", "--modes", "supervised"), "leave supervised and fine-tuned out of --modes"),
