@@ -13,7 +13,7 @@ out. The accuracies that the paper reports for such a task are shown beside.
     random        the checkpoint's encoder with random weights, frozen
     supervised    the encoder with random weights, trained on the task
     frozen        the checkpoint's encoder, frozen
-    fine-tuned    the checkpoint's encoder, trained on the task
+    fine-tuned    the checkpoint's encoder, trained on the task, but for the statistics of BatchNorm
 
 There are three tables. The first shows classifiers that are trained as in the paper and as run_classification.py
 trains them: with Adam on random windows of 0.96 s, and tested on the mean of the logits of a clip's windows. In the
@@ -21,8 +21,8 @@ modes `random` and `frozen`, such a classifier is a linear layer. The other tabl
 neighbours, on standardised embeddings of whole clips.
 
 The modes that train the encoder take batches of 64 clips and a constant learning rate, as in the paper, but for 20
-epochs. On a few hundred clips these are too few steps: `--batch_size 16 --lr_scheduler_type linear` takes four times as
-many in the same time.
+epochs. On a few hundred clips these are too few steps: `--batch_size 16 --lr_scheduler_type linear` takes four times
+as many in the same time.
 
 The results of each method on each task are kept in a file of their own. After an interruption, the same command
 continues where it stopped; after a change, it evaluates only what the change affects.

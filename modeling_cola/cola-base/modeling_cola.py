@@ -908,7 +908,7 @@ class COLAForAudioClassification(COLAPreTrainedModel):
     def __init__(self, config: COLAConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.encoder_frozen = False
+        self.encoder_frozen = self.batch_norm_frozen = False
         self.cola = COLAModel(config)
         with torch.random.fork_rng(devices=[]):  # as in COLAModel
             self.classifier = nn.Linear(config.hidden_size, config.num_labels)
@@ -929,10 +929,25 @@ class COLAForAudioClassification(COLAPreTrainedModel):
         self.cola.requires_grad_(False)
         self.train(self.training)
 
+    def freeze_batch_norm(self) -> None:
+        """
+        Freezes BatchNorm's statistics, which are then those of the checkpoint even when the model is set to training
+        mode. All parameters are trained, BatchNorm's scales and offsets among them.
+
+        This is for fine-tuning on few clips: after some dozens of steps, running statistics would be those of weights
+        that have moved on since.
+        """
+        self.batch_norm_frozen = True
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "COLAForAudioClassification":
         super().train(mode)
         if self.encoder_frozen:
             self.cola.eval()
+        elif self.batch_norm_frozen:
+            for module in self.cola.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         return self
 
     @can_return_tuple

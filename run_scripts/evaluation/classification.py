@@ -67,6 +67,7 @@ def build_model(
     if arguments.mode in CHECKPOINT_MODES:
         # The checkpoint may be a classifier of other classes.
         model = COLAForAudioClassification.from_pretrained(checkpoint, ignore_mismatched_sizes=True, **labels)
+        model.freeze_batch_norm()
     elif checkpoint is not None:
         model = COLAForAudioClassification(COLAConfig.from_pretrained(checkpoint, **labels))
     else:

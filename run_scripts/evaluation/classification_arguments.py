@@ -14,7 +14,8 @@ from run_scripts.paper_tasks import TASKS
 
 MODES = {
     "frozen": "linear evaluation, a linear layer on the checkpoint's frozen encoder",
-    "fine-tuned": "the checkpoint's encoder is trained together with the linear layer",
+    "fine-tuned": "the checkpoint's encoder, but for the statistics of BatchNorm, is trained together with the linear "
+    "layer",
     "random": "linear evaluation of an encoder with random weights",
     "supervised": "an encoder with random weights is trained together with the linear layer",
 }

@@ -131,6 +131,28 @@ def test_freezing_takes_effect_in_training_mode():
 
 
 @encoders
+def test_frozen_batch_norm_keeps_its_statistics(encoder):
+    model = build(COLAForAudioClassification, encoder, pooling_dropout=0.0)
+    x, labels = log_mel(4, 120), torch.tensor([0, 1, 2, 0])
+    assert not torch.allclose(model.eval()(x).logits, model.train()(x).logits)  # statistics of the batch
+    model.freeze_batch_norm()
+    before = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        logits = model.eval()(x).logits
+        outputs = model.train()(x, labels=labels)  # as a trainer that evaluates between epochs
+        torch.testing.assert_close(outputs.logits, logits)
+        outputs.loss.backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        optimizer.step()
+        optimizer.zero_grad()
+    assert model.training and model.cola.training
+    for (name, buffer), (_, original) in zip(model.named_buffers(), before.named_buffers()):
+        assert torch.equal(buffer, original), name
+    assert not any(map(torch.equal, model.parameters(), before.parameters()))
+
+
+@encoders
 def test_classifier_overfits_a_tiny_batch(encoder):
     model = COLAForAudioClassification(tiny_config(encoder, pooling_dropout=0.0)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
