@@ -13,7 +13,7 @@ out. The accuracies that the paper reports for such a task are shown beside.
     random        the checkpoint's encoder with random weights, frozen
     supervised    the encoder with random weights, trained on the task
     frozen        the checkpoint's encoder, frozen
-    fine-tuned    the checkpoint's encoder, trained on the task, but for the statistics of BatchNorm
+    fine-tuned    the checkpoint's encoder, trained on the task
 
 There are three tables. The first shows classifiers that are trained as in the paper and as run_classification.py
 trains them: with Adam on random windows of 0.96 s, and tested on the mean of the logits of a clip's windows. In the

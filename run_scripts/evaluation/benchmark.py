@@ -51,45 +51,48 @@ from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 logger = logging.getLogger(__name__)
 
 # A linear layer on a frozen encoder is trained for the paper's 100 epochs, which take seconds.
-FROZEN_TRAINING = {"num_train_epochs": 100}
+FROZEN_EPOCHS = 100
 
 
-def evaluate_classifier(
-    method: Method, folder: Path, training: dict[str, Any], cache_dir: Path, skip_bad_clips: bool = False
-) -> dict[str, float]:
+def evaluate_classifier(method: Method, folder: Path, args: BenchmarkArguments) -> dict[str, float]:
     """
-    Trains a classifier on a task by the paper's protocol and tests it.
+    Trains a classifier on a task and tests it.
 
     Args:
         method ([`Method`]):
             The checkpoint, the mode and the seed.
         folder (`Path`):
             The folder of the task.
-        training (`dict[str, Any]`):
-            The Trainer's arguments for methods whose encoder is trained.
-        cache_dir (`Path`):
-            The folder that keeps the embeddings of frozen encoders.
-        skip_bad_clips (`bool`, *optional*, defaults to `False`):
-            Whether to leave out clips that cannot be used.
+        args ([`BenchmarkArguments`]):
+            The benchmark's arguments.
 
     Returns:
         `dict[str, float]`: The test accuracy in %, and the seconds.
     """
     if is_as_published(folder):
-        data_args = DataArguments(task=folder.name, data_dir=str(folder), skip_bad_clips=skip_bad_clips)
+        data_args = DataArguments(task=folder.name, data_dir=str(folder), skip_bad_clips=args.skip_bad_clips)
     else:
-        data_args = DataArguments(dataset_name=str(folder), skip_bad_clips=skip_bad_clips)
-    model_args = ModelArguments(model_name_or_path=method.checkpoint, mode=method.mode, embedding_cache=str(cache_dir))
+        data_args = DataArguments(dataset_name=str(folder), skip_bad_clips=args.skip_bad_clips)
+    model_args = ModelArguments(
+        model_name_or_path=method.checkpoint,
+        mode=method.mode,
+        freeze_batch_norm=args.freeze_batch_norm and method.mode == "fine-tuned",
+        embedding_cache=str(Path(args.output_dir) / "embeddings"),
+    )
+    training = {"num_train_epochs": FROZEN_EPOCHS}
+    if method.mode in TRAINED_MODES:
+        training = {
+            "num_train_epochs": args.epochs,
+            "per_device_train_batch_size": args.batch_size,
+            "learning_rate": args.learning_rate,
+            "lr_scheduler_type": args.lr_scheduler_type,
+        }
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as output_dir:
-        args = ClassificationArguments(
-            output_dir=output_dir,
-            seed=method.seed,
-            **(training if method.mode in TRAINED_MODES else FROZEN_TRAINING),
-            save_only_model=True,
-            disable_tqdm=True,
+        trainer_args = ClassificationArguments(
+            output_dir=output_dir, seed=method.seed, save_only_model=True, disable_tqdm=True, **training
         )
-        results = train_classifier(model_args, data_args, args, verbose=False)
+        results = train_classifier(model_args, data_args, trainer_args, verbose=False)
     return {"accuracy": 100 * results["accuracy"], "seconds": time.perf_counter() - started}
 
 
@@ -177,7 +180,7 @@ def load_tasks(methods: list[Method], args: BenchmarkArguments, failures: dict[s
             if args.folds:
                 splits = DatasetDict(train=splits["train"])
             cells_dir = Path(args.output_dir) / "cells" / folder.name
-            cells = Cells(cells_dir, splits, args.training, args.folds, args.skip_bad_clips)
+            cells = Cells(cells_dir, splits, args)
             missing = [method for method in methods if cells.read(method) is None]
             tasks.append(LoadedTask(folder, splits, cells, missing))
     return tasks
@@ -216,9 +219,7 @@ def evaluate_methods(task: LoadedTask, args: BenchmarkArguments, failures: dict[
         if method in metrics:
             with record_failure(f"{name}: {method.label}", failures):
                 if method.checkpoint is not None and not args.folds:
-                    trained = evaluate_classifier(
-                        method, task.folder, args.training, output_dir / "embeddings", args.skip_bad_clips
-                    )
+                    trained = evaluate_classifier(method, task.folder, args)
                     trained["seconds"] += metrics[method]["seconds"]
                     metrics[method] |= trained
                 task.cells.write(method, metrics[method])

@@ -45,6 +45,13 @@ class BenchmarkArguments:
             f"{', '.join(SCHEDULES)}. The last two fall to 0."
         },
     )
+    freeze_batch_norm: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether BatchNorm keeps the checkpoint's statistics in the mode fine-tuned. This helps deep "
+            "encoders such as EfficientNet-B0 on few clips."
+        },
+    )
     folds: int | None = field(
         default=None,
         metadata={
@@ -84,12 +91,10 @@ class BenchmarkArguments:
         if self.compare and not Path(self.compare).is_file():
             raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
 
-    @property
-    def training(self) -> dict[str, int | float | str]:
-        """The Trainer's arguments in the modes in which the encoder is trained."""
-        return {
-            "num_train_epochs": self.epochs,
-            "per_device_train_batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "lr_scheduler_type": self.lr_scheduler_type,
-        }
+    def training(self, mode: str) -> dict[str, int | float | str | bool] | None:
+        """Returns how the encoder is trained in a mode, or `None` in modes in which it is not."""
+        if mode not in TRAINED_MODES:
+            return None
+        names = ("epochs", "batch_size", "learning_rate", "lr_scheduler_type")
+        names += ("freeze_batch_norm",) if mode == "fine-tuned" else ()
+        return {name: getattr(self, name) for name in names}

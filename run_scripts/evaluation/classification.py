@@ -67,13 +67,14 @@ def build_model(
     if arguments.mode in CHECKPOINT_MODES:
         # The checkpoint may be a classifier of other classes.
         model = COLAForAudioClassification.from_pretrained(checkpoint, ignore_mismatched_sizes=True, **labels)
-        model.freeze_batch_norm()
     elif checkpoint is not None:
         model = COLAForAudioClassification(COLAConfig.from_pretrained(checkpoint, **labels))
     else:
         model = COLAForAudioClassification(COLAConfig(encoder=arguments.encoder, **labels))
     if arguments.mode in FROZEN_MODES:
         model.freeze_encoder()
+    if arguments.freeze_batch_norm:
+        model.freeze_batch_norm()
     extractor = COLAFeatureExtractor.from_pretrained(checkpoint) if checkpoint else COLAFeatureExtractor()
     return model, extractor
 

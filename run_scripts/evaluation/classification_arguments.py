@@ -14,8 +14,7 @@ from run_scripts.paper_tasks import TASKS
 
 MODES = {
     "frozen": "linear evaluation, a linear layer on the checkpoint's frozen encoder",
-    "fine-tuned": "the checkpoint's encoder, but for the statistics of BatchNorm, is trained together with the linear "
-    "layer",
+    "fine-tuned": "the checkpoint's encoder is trained together with the linear layer",
     "random": "linear evaluation of an encoder with random weights",
     "supervised": "an encoder with random weights is trained together with the linear layer",
 }
@@ -39,6 +38,13 @@ class ModelArguments:
     mode: str = field(
         default="fine-tuned", metadata={"help": "; ".join(f"{mode}: {text}" for mode, text in MODES.items()) + "."}
     )
+    freeze_batch_norm: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether BatchNorm keeps the checkpoint's statistics in the mode fine-tuned. This helps deep "
+            "encoders such as EfficientNet-B0 on few clips."
+        },
+    )
     embedding_cache: str = field(
         default=str(Path(HF_HOME) / "cola"),
         metadata={
@@ -52,6 +58,8 @@ class ModelArguments:
             raise ValueError(f"--mode must be one of {', '.join(MODES)}, got {self.mode!r}.")
         if self.mode in CHECKPOINT_MODES and self.model_name_or_path is None:
             raise ValueError(f"--mode {self.mode} needs a checkpoint: pass --model_name_or_path.")
+        if self.freeze_batch_norm and self.mode != "fine-tuned":
+            raise ValueError(f"--freeze_batch_norm is for --mode fine-tuned, got --mode {self.mode}.")
 
 
 @dataclass

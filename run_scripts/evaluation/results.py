@@ -16,7 +16,7 @@ from feature_extraction import find_audio_column
 from run_scripts.common.disk import write_text
 from run_scripts.common.plots import plot_accuracy_bars, plot_learning_curves
 from run_scripts.common.resume import write_json
-from run_scripts.evaluation.benchmark_arguments import MODES, TRAINED_MODES
+from run_scripts.evaluation.benchmark_arguments import MODES, BenchmarkArguments
 from run_scripts.evaluation.embedding_cache import hash_clips
 from run_scripts.evaluation.learning_curves import CURVE, build_curves, format_curves
 from run_scripts.evaluation.methods import Method
@@ -33,7 +33,7 @@ METRICS = {
     "knn": f"Vote of the {NEIGHBOURS} nearest neighbours, on the same embeddings",
 }
 CURVE_TITLE = "Logistic regression with few labelled clips, mean over the tasks"
-VERSION = 4  # Increase it when the same settings give other metrics than before.
+VERSION = 3  # Increase it when the same settings give other metrics than before.
 
 # `table[task][method]` is an accuracy in %, and `tables[metric]` is a table.
 Table = dict[str, dict[str, float]]
@@ -49,33 +49,20 @@ class Cells:
             The folder of the files. Its name is that of the task.
         splits (`DatasetDict`):
             The task's clips.
-        training (`dict[str, Any]`):
-            The Trainer's arguments for methods whose encoder is trained.
-        folds (`int`, *optional*):
-            The number of folds, if the metrics come from cross-validation on the training clips.
-        skip_bad_clips (`bool`, *optional*, defaults to `False`):
-            Whether clips that cannot be used are left out.
+        args ([`BenchmarkArguments`]):
+            The benchmark's arguments.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        splits: DatasetDict,
-        training: dict[str, Any],
-        folds: int | None = None,
-        skip_bad_clips: bool = False,
-    ):
-        self.folder = folder
-        self.splits = splits
+    def __init__(self, folder: Path, splits: DatasetDict, args: BenchmarkArguments):
+        self.folder, self.splits, self.args = folder, splits, args
         self.clip_hashes = [hash_clips(split, find_audio_column(split)) for split in splits.values()]
-        self.training, self.folds, self.skip_bad_clips = training, folds, skip_bad_clips
 
     def path(self, method: Method) -> Path:
         """Returns the file of a method."""
         settings = [VERSION, method.mode, method.encoder_hash, self.clip_hashes, method.seed]
-        settings += [self.training] if method.mode in TRAINED_MODES else []
-        settings += [self.folds] if self.folds else []
-        settings += ["skip_bad_clips"] if self.skip_bad_clips else []
+        settings += [training] if (training := self.args.training(method.mode)) else []
+        settings += [self.args.folds] if self.args.folds else []
+        settings += ["skip_bad_clips"] if self.args.skip_bad_clips else []
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         return self.folder / f"{method.mode}-seed{method.seed}-{key}.json"
 
@@ -98,7 +85,7 @@ class Cells:
         cell = {"task": self.folder.name, "method": method.name, "mode": method.mode, "seed": method.seed}
         cell |= dict.fromkeys(METRICS) | {name: round(value, 4) for name, value in metrics.items()}
         cell |= {f"num_{name}": len(split) for name, split in self.splits.items()}
-        cell |= {"training": self.training if method.mode in TRAINED_MODES else None, "key": path.stem[-16:]}
+        cell |= {"training": self.args.training(method.mode), "key": path.stem[-16:]}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, cell)
 

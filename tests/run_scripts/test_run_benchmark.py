@@ -16,7 +16,9 @@ from run_scripts import run_benchmark, run_classification
 from run_scripts.common import disk, resume
 from run_scripts.common.disk import DiskFullError
 from run_scripts.evaluation import benchmark
+from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments
 from run_scripts.evaluation.embedders import LOG_MEL
+from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "FROZEN_TRAINING", {"num_train_epochs": 2})
+    monkeypatch.setattr(benchmark, "FROZEN_EPOCHS", 2)
 
 
 def arguments(tasks: Path, output_dir: Path, *more: str) -> list[str]:
@@ -152,34 +154,36 @@ def test_trained_modes_are_columns_too(tasks: Path, pretrained: Path, tmp_path: 
     assert list(tables["accuracy"]["easy"]) == ["compact, supervised", f"{pretrained.name}, fine-tuned"]
     assert all(0 <= accuracy <= 100 for accuracy in tables["accuracy"]["easy"].values())
     cells = json.loads((tmp_path / "results.json").read_text())
-    assert {cell["training"]["num_train_epochs"] for cell in cells} == {1}
+    assert {cell["training"]["epochs"] for cell in cells} == {1}
 
 
 def test_trained_modes_follow_the_arguments_of_training(
     tasks: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    seen = []
-    train = benchmark.train_classifier
-    monkeypatch.setattr(
-        benchmark,
-        "train_classifier",
-        lambda model, data, args, **rest: seen.append(args) or train(model, data, args, **rest),
-    )
-    more = ("--tasks", "easy", "--checkpoints", str(pretrained), "--modes", "frozen", "fine-tuned", "--epochs", "1")
+    seen, train = [], benchmark.train_classifier
+
+    def record(model_args: ModelArguments, data_args: DataArguments, args: ClassificationArguments, **more: bool):
+        protocol = args.num_train_epochs, args.per_device_train_batch_size, args.learning_rate, args.lr_scheduler_type
+        seen.append((model_args.mode, model_args.freeze_batch_norm, *protocol))
+        return train(model_args, data_args, args, **more)
+
+    monkeypatch.setattr(benchmark, "train_classifier", record)
+    more = ("--tasks", "easy", "--checkpoints", str(pretrained), "--epochs", "1", "--modes")
+    more += ("frozen", "supervised", "fine-tuned")
     run_benchmark.main(arguments(tasks, tmp_path, *more))
-    run_benchmark.main(
-        arguments(
-            tasks, tmp_path, *more, "--batch_size", "4", "--learning_rate", "3e-4", "--lr_scheduler_type", "linear"
-        )
-    )
-    # The second run trains only what the arguments concern.
-    frozen, paper, other = [
-        (args.num_train_epochs, args.per_device_train_batch_size, args.learning_rate, args.lr_scheduler_type)
-        for args in seen
+    assert seen == [
+        ("supervised", False, 1, 64, 1e-3, "constant"),
+        ("frozen", False, 2, 64, 1e-3, "constant"),
+        ("fine-tuned", False, 1, 64, 1e-3, "constant"),
     ]
-    assert frozen == (2, 64, 1e-3, "constant")
-    assert paper == (1, 64, 1e-3, "constant")
-    assert other == (1, 4, 3e-4, "linear")
+    # Other arguments train again only what they concern.
+    seen.clear()
+    run_benchmark.main(arguments(tasks, tmp_path, *more, "--freeze_batch_norm"))
+    assert seen == [("fine-tuned", True, 1, 64, 1e-3, "constant")]
+    seen.clear()
+    protocol = ("--batch_size", "4", "--learning_rate", "3e-4", "--lr_scheduler_type", "linear")
+    run_benchmark.main(arguments(tasks, tmp_path, *more, *protocol))
+    assert seen == [("supervised", False, 1, 4, 3e-4, "linear"), ("fine-tuned", False, 1, 4, 3e-4, "linear")]
 
 
 def test_another_run_is_shown_beside(tasks: Path, pretrained: Path, tmp_path: Path):

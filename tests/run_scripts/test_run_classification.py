@@ -72,6 +72,12 @@ def test_fine_tuning_moves_the_encoder_and_linear_evaluation_does_not(
         COLAModel.from_pretrained(path).state_dict() for path in (pretrained, fine_tuned, tmp_path)
     )
     assert all(torch.equal(start[name], frozen[name]) for name in start)
+    assert not any(torch.equal(start[name], tuned[name]) for name in start)
+
+
+def test_frozen_batch_norm_keeps_the_statistics_of_the_checkpoint(tones: Path, pretrained: Path, tmp_path: Path):
+    run_classification.main([*arguments(tones, tmp_path, "fine-tuned", pretrained), "--freeze_batch_norm"])
+    start, tuned = (COLAModel.from_pretrained(path).state_dict() for path in (pretrained, tmp_path))
     statistics = {name for name in start if "running_" in name or "num_batches" in name}
     moved = {name for name in start if not torch.equal(start[name], tuned[name])}
     assert statistics and moved == set(start) - statistics
@@ -397,6 +403,11 @@ def test_the_card_says_what_was_measured_and_is_what_is_pushed(
 def test_modes_that_need_a_checkpoint_say_so(tones: Path, tmp_path: Path, mode: str):
     with pytest.raises(ValueError, match="--model_name_or_path"):
         run_classification.main(arguments(tones, tmp_path, mode))
+
+
+def test_frozen_batch_norm_is_for_fine_tuning(tones: Path, pretrained: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="--freeze_batch_norm is for --mode fine-tuned, got --mode frozen"):
+        run_classification.main([*arguments(tones, tmp_path, "frozen", pretrained), "--freeze_batch_norm"])
 
 
 def test_an_unknown_mode_is_named(tones: Path, tmp_path: Path):
