@@ -202,7 +202,7 @@ def test_a_disk_that_gets_full_costs_no_earlier_checkpoint(
 
     def fail(self: accelerate.Accelerator, folder: str) -> None:
         save_state(self, folder)
-        if "-4" in folder:
+        if "checkpoint-4" in folder:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
