@@ -53,6 +53,9 @@ logger = logging.getLogger(__name__)
 # A linear layer on a frozen encoder is trained for the paper's 100 epochs, which take seconds.
 FROZEN_EPOCHS = 100
 
+# The Trainer's names of those arguments of training that the benchmark calls by another one.
+TRAINER_NAMES = {"epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size"}
+
 
 def evaluate_classifier(method: Method, folder: Path, args: BenchmarkArguments) -> dict[str, float]:
     """
@@ -73,24 +76,21 @@ def evaluate_classifier(method: Method, folder: Path, args: BenchmarkArguments) 
         data_args = DataArguments(task=folder.name, data_dir=str(folder), skip_bad_clips=args.skip_bad_clips)
     else:
         data_args = DataArguments(dataset_name=str(folder), skip_bad_clips=args.skip_bad_clips)
+    training = args.training(method.mode) or {"epochs": FROZEN_EPOCHS}
     model_args = ModelArguments(
         model_name_or_path=method.checkpoint,
         mode=method.mode,
-        freeze_batch_norm=args.freeze_batch_norm and method.mode == "fine-tuned",
+        freeze_batch_norm=training.pop("freeze_batch_norm", False),
         embedding_cache=str(Path(args.output_dir) / "embeddings"),
     )
-    training = {"num_train_epochs": FROZEN_EPOCHS}
-    if method.mode in TRAINED_MODES:
-        training = {
-            "num_train_epochs": args.epochs,
-            "per_device_train_batch_size": args.batch_size,
-            "learning_rate": args.learning_rate,
-            "lr_scheduler_type": args.lr_scheduler_type,
-        }
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as output_dir:
         trainer_args = ClassificationArguments(
-            output_dir=output_dir, seed=method.seed, save_only_model=True, disable_tqdm=True, **training
+            output_dir=output_dir,
+            seed=method.seed,
+            save_only_model=True,
+            disable_tqdm=True,
+            **{TRAINER_NAMES.get(name, name): value for name, value in training.items()},
         )
         results = train_classifier(model_args, data_args, trainer_args, verbose=False)
     return {"accuracy": 100 * results["accuracy"], "seconds": time.perf_counter() - started}
