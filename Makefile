@@ -10,8 +10,8 @@ TASKS ?=
 EXTRAS := browser,demo,maeb,notebook,onnx,search,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 checkpoints demo benchmark-speed \
-	test test-slow test-extras style quality precommit clean
+.PHONY: help install quickstart pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 checkpoints \
+	demo benchmark-speed test test-slow test-extras style quality precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"

@@ -934,8 +934,8 @@ class COLAForAudioClassification(COLAPreTrainedModel):
         Freezes BatchNorm's statistics, which are then those of the checkpoint even when the model is set to training
         mode. All parameters are trained, BatchNorm's scales and offsets among them.
 
-        This is for fine-tuning on few clips: after some dozens of steps, running statistics would be those of weights
-        that have moved on since.
+        This is for fine-tuning deep encoders on few clips, where the statistics of a batch are noisy, and running
+        statistics cannot follow the weights in a few dozen steps.
         """
         self.batch_norm_frozen = True
         self.train(self.training)
