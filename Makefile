@@ -11,7 +11,7 @@ EXTRAS := browser,demo,maeb,notebook,onnx,search,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
 .PHONY: help install quickstart pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 checkpoints \
-	demo benchmark-speed test test-slow test-extras style quality precommit clean
+	demo benchmark benchmark-speed test test-slow test-extras style quality precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
@@ -21,6 +21,7 @@ help:
 	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
 	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0, which learns from cola-base"
 	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
+	@echo "make benchmark TASKS=folder     measure the checkpoints on labelled clips: the tables of the model card"
 	@echo "make demo INDEX=folder          open a page that finds similar clips in a folder of run_embedding.py"
 	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
@@ -49,7 +50,7 @@ PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_d
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
-# The two runs of model_card.md.
+# The two recipes of docs/runs.md; the first is that of cola-compact.
 pretrain-best: FLAGS := --max_steps 600
 pretrain-paper: FLAGS := --encoder efficientnet_b0 --pooling max --learning_rate 4e-3 --decorrelation_weight 0.02 \
 	--max_steps 3000
@@ -73,6 +74,19 @@ pretrain-base pretrain-b0-first pretrain-b0: install
 	$(PRETRAIN) --streaming --mixing_weights 6 2 5 7 --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
 		"$(SHARDS)/music" "$(SHARDS)/speech"
 	$(MEASURE)
+
+# The tables of model_card.md, in hours. BatchNorm's statistics are frozen where EfficientNet-B0 is fine-tuned, which is
+# computed in float32: bfloat16 makes its depthwise convolutions slower.
+BENCHMARK = run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" --seeds 3 --output_dir outputs/$@
+TRAINED := --modes supervised fine-tuned --batch_size 16 --lr_scheduler_type linear
+benchmark: install
+	@test -n "$(TASKS)" || { echo "Say which labelled clips: make $@ TASKS=path/to/tasks" >&2; exit 2; }
+	$(BIN)/python $(BENCHMARK)-frozen --modes log-mel random frozen \
+		--checkpoints modeling_cola/cola-compact modeling_cola/cola-base modeling_cola/cola-efficientnet-b0
+	$(BIN)/accelerate launch --cpu --mixed_precision bf16 $(BENCHMARK)-trained $(TRAINED) \
+		--checkpoints modeling_cola/cola-compact modeling_cola/cola-base
+	$(BIN)/python $(BENCHMARK)-trained-efficientnet $(TRAINED) --freeze_batch_norm \
+		--checkpoints modeling_cola/cola-efficientnet-b0
 
 benchmark-speed: install
 	$(BIN)/python run_scripts/measure_speed.py --output_dir outputs/speed
