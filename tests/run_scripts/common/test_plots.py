@@ -116,6 +116,25 @@ def test_missing_accuracies_leave_no_gap(tmp_path: Path, figures: list[Figure]):
     assert len(bars) == 5 and [gap > 1e-6 for gap in gaps] == [False, True, False, False]
 
 
+def test_long_names_leave_the_plot_most_of_the_picture(tmp_path: Path, figures: list[Figure]):
+    name = "compact (pooling statistics, pooling_stages 2, compact_channels [64, 128, 128], compact_depth 2), random"
+    plots.plot_learning_curves({name: {"5": 50.0, "10": 60.0}}, tmp_path / "curves.png", title="Curves")
+    (axis,) = figures[0].axes
+    (text,) = axis.get_legend().get_texts()
+    assert text.get_text().replace("\n", " ") == name
+    assert axis.get_legend().get_window_extent().width < 0.7 * axis.get_window_extent().width
+
+
+@pytest.mark.parametrize("num_methods", [3, 4, 8, 12])
+def test_labels_of_bars_do_not_overlap(tmp_path: Path, figures: list[Figure], num_methods: int):
+    table = {f"task {i}": {f"method {j}": 100.0 for j in range(num_methods)} for i in range(10)}
+    plots.plot_accuracy_bars(table, tmp_path / "bars.png")
+    (axis,) = figures[0].axes
+    boxes = sorted((text.get_window_extent() for text in axis.texts), key=lambda box: box.x0)
+    assert max(box.y1 for box in boxes) <= axis.get_window_extent().y1
+    assert len(boxes) == 10 * num_methods and all(left.x1 <= right.x0 for left, right in zip(boxes, boxes[1:]))
+
+
 def test_names_in_any_script_give_no_glyph_warnings(tmp_path: Path, recwarn: pytest.WarningsRecorder):
     names = ["犬の声", "قطة", "$a$ $b$"]
     plots.plot_confusion_matrix(np.eye(3, dtype=int), names, tmp_path / "matrix.png")
