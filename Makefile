@@ -83,8 +83,8 @@ benchmark: install
 	@test -n "$(TASKS)" || { echo "Say which labelled clips: make $@ TASKS=path/to/tasks" >&2; exit 2; }
 	$(BIN)/python $(BENCHMARK)-frozen --modes log-mel random frozen \
 		--checkpoints modeling_cola/cola-compact modeling_cola/cola-base modeling_cola/cola-efficientnet-b0
-	$(BIN)/accelerate launch --cpu --mixed_precision bf16 $(BENCHMARK)-trained $(TRAINED) \
-		--checkpoints modeling_cola/cola-compact modeling_cola/cola-base
+	$(BIN)/accelerate launch --mixed_precision bf16 --num_processes 1 --num_machines 1 --dynamo_backend no \
+		$(BENCHMARK)-trained $(TRAINED) --checkpoints modeling_cola/cola-compact modeling_cola/cola-base
 	$(BIN)/python $(BENCHMARK)-trained-efficientnet $(TRAINED) --freeze_batch_norm \
 		--checkpoints modeling_cola/cola-efficientnet-b0
 
