@@ -19,10 +19,8 @@ from run_scripts.common.fonts import find_fonts
 
 MAX_CLASS_BARS = 60
 LEGEND_CHARACTERS = 36
-
-# The width in inches that a bar needs for a label that is turned by 90 degrees, with its share of the gap between groups.
-BAR_WIDTH = 0.2
-MAX_LEVEL_LABELS = 3
+# With more bars in a group their labels are turned by 90 degrees, and each bar then takes this width in inches.
+MAX_LEVEL_LABELS, BAR_WIDTH = 3, 0.2
 
 
 @contextmanager
@@ -45,16 +43,9 @@ def _saved_figure(path: str | Path, width: float, height: float) -> Iterator[Fig
 def _legend_outside(axis: Axes, columns: int = 1) -> None:
     """Places the legend to the right of the plot, with long names in several lines."""
     handles, names = axis.get_legend_handles_labels()
-    axis.legend(
-        handles,
-        [textwrap.fill(name, LEGEND_CHARACTERS) for name in names],
-        fontsize=8,
-        markerscale=1.5,
-        ncols=columns,
-        bbox_to_anchor=(1.01, 1),
-        loc="upper left",
-        borderaxespad=0,
-    )
+    names = [textwrap.fill(name, LEGEND_CHARACTERS) for name in names]
+    place = {"bbox_to_anchor": (1.01, 1), "loc": "upper left", "borderaxespad": 0}
+    axis.legend(handles, names, fontsize=8, markerscale=1.5, ncols=columns, **place)
 
 
 def _whole_numbers() -> MaxNLocator:
@@ -236,7 +227,6 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
     groups, methods = list(table), list(next(iter(table.values())))
     width = 0.8 / len(methods)
     group_width = max(1.3, BAR_WIDTH * len(methods))
-    rotation = 90 if len(methods) > MAX_LEVEL_LABELS else 0
     with _saved_figure(path, width=max(6.0, group_width * len(groups) + 2), height=4) as figure:
         axis = figure.subplots()
         for i, method in enumerate(methods):
@@ -249,11 +239,9 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
             if not positions:
                 continue
             bars = axis.bar(positions, accuracies, width, color=f"C{i % 10}", label=method)
-            axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=1, rotation=rotation)
-        if len(groups) > 3:
-            axis.set_xticks(range(len(groups)), groups, rotation=20, ha="right", rotation_mode="anchor")
-        else:
-            axis.set_xticks(range(len(groups)), groups)
+            axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=1, rotation=90 * (len(methods) > MAX_LEVEL_LABELS))
+        tilt = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(groups) > 3 else {}
+        axis.set_xticks(range(len(groups)), groups, **tilt)
         axis.set(ylabel="Accuracy (%)", ylim=(0, 110), yticks=range(0, 101, 20), title=title)
         _legend_outside(axis)
 
