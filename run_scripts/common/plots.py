@@ -19,7 +19,7 @@ from run_scripts.common.fonts import find_fonts
 
 MAX_CLASS_BARS = 60
 LEGEND_CHARACTERS = 36
-# With more bars in a group their labels are turned by 90 degrees, and each bar then takes this width in inches.
+# Labels of more bars in a group are turned. A bar, with its share of the gaps, has at least this width in inches.
 MAX_LEVEL_LABELS, BAR_WIDTH = 3, 0.2
 
 
