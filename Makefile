@@ -41,7 +41,7 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	touch $@
 
 quickstart: install
-	$(BIN)/python run_scripts/quickstart.py $(QUICKSTART_FLAGS)
+	$(BIN)/python -m run_scripts.quickstart $(QUICKSTART_FLAGS)
 
 # Pre-train for a target below, and measure the result if there are labelled clips. What was stopped goes on when the
 # target is made again.
@@ -89,7 +89,7 @@ benchmark: install
 		--checkpoints modeling_cola/cola-efficientnet-b0
 
 benchmark-speed: install
-	$(BIN)/python run_scripts/measure_speed.py --output_dir outputs/speed
+	$(BIN)/python -m tools.measure_speed --output_dir outputs/speed
 
 # One process of the tests for each core, each with a single thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal

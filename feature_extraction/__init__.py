@@ -18,6 +18,7 @@ from .errors import (
     AudioDecodingError,
     BadClipError,
     CorruptShardError,
+    DataError,
     MissingAudioError,
     SilentAudioError,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "ClipDecoder",
     "ClipNote",
     "CorruptShardError",
+    "DataError",
     "MissingAudioError",
     "MixedSegmentPairs",
     "Position",

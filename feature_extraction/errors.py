@@ -1,7 +1,11 @@
-"""What can be wrong with a clip. All of it is a [`BadClipError`], so that one `except` can skip the clip."""
+"""What can be wrong with audio. One clip's faults are [`BadClipError`]s, so that one `except` can skip the clip."""
 
 
-class BadClipError(ValueError):
+class DataError(ValueError):
+    """Raised when a data set of audio cannot be used as it is. The message says which one, and what to do."""
+
+
+class BadClipError(DataError):
     """
     Raised when one clip, or one shard of clips, cannot be used. Nothing is wrong with the others, so that a job can
     skip it and report its kind.

@@ -26,6 +26,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_folder import list_files, load_audio_folder
+from .errors import DataError
 from .ffmpeg import FFMPEG_SUFFIXES
 from .parquet import build_parquet, check_paths, load_parquet
 from .tables import METADATA_FILES, TABLE_SUFFIXES, load_tables
@@ -90,7 +91,7 @@ def load_audio_dataset(
         `PermissionError`: if a row names a file that is not allowed. A stream raises it when it is read.
     """
     if not name.strip():
-        raise ValueError(
+        raise DataError(
             "The name of the data set (--dataset_name) is empty: pass a folder, a Parquet or tar file, or the name of "
             "a data set on the Hub."
         )
@@ -113,7 +114,7 @@ def load_audio_dataset(
         roots = _roots(name, allow_remote_audio)
         return _load_parquet(name, roots, streaming, data_files=name if "://" in name else str(path))
     if path.exists():
-        raise ValueError(
+        raise DataError(
             f"{path} is neither audio nor CSV, JSON Lines, a list in a .txt file, Parquet or tar: pass one of these, "
             "or its folder."
         )
@@ -279,12 +280,12 @@ def find_audio_column(dataset: Dataset | IterableDataset, column: str | None = N
     features = dataset.features or {}
     if column is not None:
         if features and column not in features:
-            raise ValueError(f"The data set has no column {column!r}; its columns are {sorted(features)}.")
+            raise DataError(f"The data set has no column {column!r}; its columns are {sorted(features)}.")
         return column
     found = [name for name, feature in features.items() if isinstance(feature, Audio) or feature == STORED_AUDIO]
     if len(found) != 1:
         kinds = {name: type(feature).__name__ for name, feature in features.items()}
-        raise ValueError(f"Name the audio column: {len(found)} columns are of type Audio. The columns are {kinds}.")
+        raise DataError(f"Name the audio column: {len(found)} columns are of type Audio. The columns are {kinds}.")
     return found[0]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .audio import SILENCE
 from .clip_reader import Clip, ReaderState
-from .errors import BadClipError, SilentAudioError
+from .errors import BadClipError, DataError, SilentAudioError
 from .segments import random_segments
 
 
@@ -126,7 +126,7 @@ class PairDrawer:
         self.notes.append(ClipNote(error.kind, clip.name, str(error), error.num_clips))
         self.bad_in_a_row += 1
         if self.bad_in_a_row == self.MAX_BAD_IN_A_ROW:
-            raise ValueError(
+            raise DataError(
                 f"{self.bad_in_a_row} clips in a row could not be read by {self.reader_name}. The last one is "
                 f"{clip.name}: {error}"
             ) from error

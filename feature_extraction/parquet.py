@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.utils.file_utils import xopen
 
-from .errors import CorruptShardError
+from .errors import CorruptShardError, DataError
 
 
 # `datasets` logs a corrupt file each time that it meets it. The errors here name the file once.
@@ -146,7 +146,7 @@ def build_parquet(builder: Parquet, roots: list[str] | None, source: str) -> Che
     whole = [footer for footer in footers.values() if footer.metadata is not None]
     if not whole:
         file, footer = next(iter(footers.items()))
-        raise ValueError(f"None of the {len(footers)} Parquet files can be read. The first is {file}: {footer.error}")
+        raise DataError(f"None of the {len(footers)} Parquet files can be read. The first is {file}: {footer.error}")
     schema = whole[0].metadata.schema.to_arrow_schema()
     checked = CheckedParquet(
         dataset_name=builder.dataset_name,
@@ -203,7 +203,7 @@ def load_parquet(builder: Parquet, roots: list[str] | None, source: str) -> data
     except datasets.exceptions.DatasetGenerationError as error:
         if not isinstance(error.__cause__, CorruptShardError):
             raise
-        raise ValueError(
+        raise DataError(
             f"{error.__cause__} Remove the file or replace it. Pre-training and preparation skip it with --streaming."
         ) from error
     splits = checked.as_dataset()

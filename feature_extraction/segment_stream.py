@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset, IterableDataset
 
 from .clip_reader import ClipReader, Position, ReaderState
+from .errors import DataError
 from .loading import find_audio_column, undecoded
 from .pair_drawer import PairDrawer, SegmentPair
 
@@ -227,7 +228,7 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         is_whole = start == Position(start.epoch)
         if is_whole and num_read < self.min_clips:
             example = f" For example, {drawer.notes[0].name}: {drawer.notes[0].reason}" if drawer.notes else ""
-            raise ValueError(
+            raise DataError(
                 f"An epoch of {num_clips} clips has {num_read} that can be read by {drawer.reader_name}, but "
                 f"{self.min_clips} are needed: add clips, or lower the batch size or the number of workers.{example}"
             )
@@ -276,7 +277,7 @@ def shares_of(weights: list[float] | None, count: int) -> list[float]:
     """
     weights = [1.0] * count if weights is None else weights
     if len(weights) != count or not all(0 < weight < math.inf for weight in weights):
-        raise ValueError(
+        raise DataError(
             f"The mixing weights (--mixing_weights) must be {count} positive numbers, one for each data set, "
             f"got {weights}."
         )

@@ -12,6 +12,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict
 from datasets.data_files import SPLIT_KEYWORDS
 
 from .audio_source import storable_name
+from .errors import DataError
 
 
 # The names of splits as `datasets` knows them, and which split each of them is.
@@ -79,10 +80,10 @@ def read_table(path: Path) -> pa.Table:
         table = _parse(path)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         kind = "JSON Lines" if path.suffix in (".json", ".jsonl") else path.suffix
-        raise ValueError(f"{path} cannot be read as {kind}: {error}") from error
+        raise DataError(f"{path} cannot be read as {kind}: {error}") from error
     column = next((name for name in PATH_COLUMNS if name in table.column_names), None)
     if column is None:
-        raise ValueError(
+        raise DataError(
             f"{path} has no column with the paths of audio files: call it {PATH_COLUMNS[0]} or "
             f"{', '.join(PATH_COLUMNS[1:])}. Its columns are {', '.join(table.column_names)}."
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
+from run_scripts.common.command_line import run_script
 
 
 @dataclass
@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the job with command-line arguments."""
     (args,) = HfArgumentParser(ConversionArguments).parse_args_into_dataclasses(argv)
     from feature_extraction import COLAFeatureExtractor
-    from run_scripts.conversion.byol_a import convert_byol_a
-    from run_scripts.conversion.cola_tensorflow import convert_tensorflow, is_tensorflow_checkpoint
+    from run_scripts.export.byol_a import convert_byol_a
+    from run_scripts.export.tensorflow import convert_tensorflow, is_tensorflow_checkpoint
 
     path = Path(args.checkpoint)
     if is_tensorflow_checkpoint(path):
@@ -50,4 +50,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_script(main)

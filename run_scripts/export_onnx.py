@@ -23,7 +23,8 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
+from run_scripts.common.command_line import run_script
+from run_scripts.common.errors import UserError
 
 
 @dataclass
@@ -35,7 +36,7 @@ class ExportArguments:
 
     def __post_init__(self) -> None:
         if self.seconds < 1:
-            raise ValueError(f"--seconds must be at least 1, got {self.seconds}.")
+            raise UserError(f"--seconds must be at least 1, got {self.seconds}.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     from feature_extraction import COLAFeatureExtractor
     from modeling_cola import COLAModel
     from run_scripts.common.cpu import tune_cpu
-    from run_scripts.exporting import onnx
+    from run_scripts.export import onnx
 
     tune_cpu()
     output_dir = Path(args.output_dir)
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
             run = onnx.onnx_runner(graph, path)
             difference = onnx.largest_difference(graph, run)
             if path is files[0] and not difference <= onnx.TOLERANCE:
-                raise ValueError(f"{path} differs from PyTorch by {difference:.1e} of the largest value.")
+                raise UserError(f"{path} differs from PyTorch by {difference:.1e} of the largest value.")
             milliseconds = 1000 * onnx.seconds_per_run(run, clip)
             results[path.name] = {"difference": difference, "milliseconds": milliseconds}
         # At last, when it has run several times: its first runs are slow.
@@ -90,4 +91,4 @@ def _print(results: dict[str, dict[str, float]], seconds: int) -> None:
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_script(main)

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
+from run_scripts.common.command_line import run_script
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import PreparationArguments
 
@@ -32,4 +32,4 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_script(main)

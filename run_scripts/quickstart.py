@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
+from run_scripts.common.command_line import run_script
 
 
 @dataclass
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
     (args,) = HfArgumentParser(QuickstartArguments).parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
-    from run_scripts.pretraining.quickstart import run_quickstart
+    from run_scripts.demo.quickstart import run_quickstart
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO)
@@ -39,4 +39,4 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_script(main)

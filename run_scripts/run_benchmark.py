@@ -37,20 +37,20 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
-from run_scripts.common.output_lock import locked
-from run_scripts.evaluation.benchmark_arguments import BenchmarkArguments
+from run_scripts.benchmark.arguments import BenchmarkArguments
+from run_scripts.common.command_line import run_script
+from run_scripts.common.lock import locked
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]]:
     """Runs the job with command-line arguments and returns what [`evaluate`] returns."""
     (args,) = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.benchmark.evaluate import evaluate
     from run_scripts.common.cpu import tune_cpu
-    from run_scripts.evaluation.benchmark import evaluate
 
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts.evaluation.benchmark").setLevel(logging.INFO)
+    logging.getLogger("run_scripts.benchmark.evaluate").setLevel(logging.INFO)
     tune_cpu()
     with locked(Path(args.output_dir)):
         return evaluate(args)
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]
 
 def run() -> None:
     """The console script `cola-benchmark`."""
-    run_job(main)
+    run_script(main)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ from typing import Any
 import transformers
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
-from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments, ProtocolArguments
+from run_scripts.classification.arguments import DataArguments, ModelArguments, ProtocolArguments
+from run_scripts.common.command_line import run_script
 
 
 TRAINER_PAGE = "https://huggingface.co/docs/transformers/main_classes/trainer"
@@ -52,11 +52,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument_group(f"all other arguments of the Trainer ({TRAINER_PAGE})", list_trainer_arguments())
     parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.classification.train import train_classifier
+    from run_scripts.classification.trainer_arguments import ClassificationArguments
     from run_scripts.common.cpu import tune_cpu
-    from run_scripts.common.output_lock import locked
+    from run_scripts.common.lock import locked
     from run_scripts.common.quiet import quiet_libraries
-    from run_scripts.evaluation.classification import train_classifier
-    from run_scripts.evaluation.trainer_arguments import ClassificationArguments
 
     parser = HfArgumentParser((ModelArguments, DataArguments, ClassificationArguments))
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
@@ -80,7 +80,7 @@ def list_trainer_arguments() -> str:
 
 def run() -> None:
     """The console script `cola-classify`."""
-    run_job(main)
+    run_script(main)
 
 
 if __name__ == "__main__":

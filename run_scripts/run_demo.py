@@ -11,7 +11,8 @@ classes if the checkpoint is a classifier, and its log-mel spectrogram.
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
+from run_scripts.common.command_line import run_script
+from run_scripts.common.errors import UserError
 from run_scripts.demo.arguments import DemoArguments
 
 
@@ -26,11 +27,11 @@ def main(argv: list[str] | None = None) -> None:
     try:
         import gradio  # noqa: F401
     except ModuleNotFoundError:
-        raise ValueError('The demo needs Gradio: run `pip install ".[demo]"`.') from None
+        raise UserError('The demo needs Gradio: run `pip install ".[demo]"`.') from None
     from run_scripts.demo.page import build_page
 
     build_page(args).launch(server_port=args.port)
 
 
 if __name__ == "__main__":
-    run_job(main)
+    run_script(main)

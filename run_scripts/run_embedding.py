@@ -23,8 +23,8 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
-from run_scripts.common.output_lock import locked
+from run_scripts.common.command_line import run_script
+from run_scripts.common.lock import locked
 from run_scripts.embedding.arguments import EmbeddingArguments
 
 
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.hub import create_hub_repository
-    from run_scripts.embedding.job import embed_dataset, read_settings
+    from run_scripts.embedding.embed import embed_dataset, read_settings
     from run_scripts.embedding.map import write_map
     from run_scripts.embedding.search import search_all
     from run_scripts.embedding.sharing import push_vectors
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
 
 def run() -> None:
     """The console script `cola-embed`."""
-    run_job(main)
+    run_script(main)
 
 
 if __name__ == "__main__":

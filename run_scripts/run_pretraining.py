@@ -13,19 +13,19 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_job
+from run_scripts.common.command_line import run_script
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.recipes import ModelSettings, TrainingSettings
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Runs the job with the arguments of a command line; returns and raises what `pretraining.job.train` does."""
+    """Runs the job with the arguments of a command line; returns and raises what `pretraining.train.train` does."""
     parser = HfArgumentParser((PretrainingArguments, DataArguments, ModelSettings, TrainingSettings))
     args, data_args, model_settings, training_settings = parser.parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.quiet import quiet_libraries
-    from run_scripts.pretraining.job import train
+    from run_scripts.pretraining.train import train
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO)
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> Path:
 
 def run() -> None:
     """The console script `cola-pretrain`."""
-    run_job(main)
+    run_script(main)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from datasets import DatasetDict
 
-from run_scripts.paper_tasks.speech_commands import WORDS_V1, WORDS_V2
+from run_scripts.classification.paper_tasks.speech_commands import WORDS_V1, WORDS_V2
 
 
 RATE = 16000

@@ -16,7 +16,7 @@ IN_WORKER = "in DataLoader worker process"
 OUR_PACKAGES = [ROOT / name for name in ("feature_extraction", "modeling_cola", "run_scripts")]
 
 
-def run_job(main: Callable[[], Any]) -> None:
+def run_script(main: Callable[[], Any]) -> None:
     """
     Runs a job as a command.
 

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from run_scripts.common.disk import write_text
+from run_scripts.common.errors import UserError
+from run_scripts.common.files import write_text
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,7 +37,7 @@ def check_settings(output_dir: Path, earlier: dict[str, Any], settings: dict[str
         if earlier.get(name) != value
     ]
     if differences:
-        raise ValueError(
+        raise UserError(
             f"--output_dir {output_dir} contains a run with other settings: {'; '.join(differences)}. Use the same "
             "settings to resume it, or choose another folder."
         )

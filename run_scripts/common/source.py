@@ -5,6 +5,7 @@ import logging
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from feature_extraction import describe_splits, find_audio_column, load_audio_dataset, undecoded
+from run_scripts.common.errors import UserError
 from run_scripts.common.source_arguments import SourceArguments
 
 
@@ -34,7 +35,7 @@ def load_splits(
     if source.dataset_split is None:
         return splits
     if source.dataset_split not in splits:
-        raise ValueError(f"There is no split {source.dataset_split!r}; there are {', '.join(splits)}.")
+        raise UserError(f"There is no split {source.dataset_split!r}; there are {', '.join(splits)}.")
     return type(splits)({source.dataset_split: splits[source.dataset_split]})
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from run_scripts.common.errors import UserError
+
 
 @dataclass
 class DemoArguments:
@@ -27,4 +29,4 @@ class DemoArguments:
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise ValueError(f"--top_k must be at least 1, got {self.top_k}.")
+            raise UserError(f"--top_k must be at least 1, got {self.top_k}.")

@@ -12,8 +12,8 @@ from feature_extraction import BadClipError, COLAFeatureExtractor, load_audio
 from modeling_cola import COLAConfig, COLAForAudioClassification
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
+from run_scripts.embedding.embed import read_settings
 from run_scripts.embedding.encode import embed_files
-from run_scripts.embedding.job import read_settings
 from run_scripts.embedding.search import Index, load_own_model
 
 

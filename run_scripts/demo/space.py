@@ -3,9 +3,10 @@
 import shutil
 from pathlib import Path
 
+from run_scripts.common.errors import UserError
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
-from run_scripts.embedding.job import read_settings
+from run_scripts.embedding.embed import read_settings
 from run_scripts.embedding.sharing import copy_vectors
 
 
@@ -47,7 +48,7 @@ def write_space(args: DemoArguments) -> Path:
     """
     folder = Path(args.space).expanduser()
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"--space {folder} is not empty: name a new folder.")
+        raise UserError(f"--space {folder} is not empty: name a new folder.")
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", "cola-*")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)

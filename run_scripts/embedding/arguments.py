@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from run_scripts.common.errors import UserError
 from run_scripts.common.source_arguments import SourceArguments
 
 
@@ -56,10 +57,10 @@ class EmbeddingArguments(SourceArguments):
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise ValueError(f"--top_k must be at least 1, got {self.top_k}.")
+            raise UserError(f"--top_k must be at least 1, got {self.top_k}.")
         for name, value in (("output_dir", self.output_dir), ("dataset_name", self.dataset_name)):
             if value is not None and not value.strip():
-                raise ValueError(f"--{name} is empty: name a folder{' or a data set' * (name == 'dataset_name')}.")
+                raise UserError(f"--{name} is empty: name a folder{' or a data set' * (name == 'dataset_name')}.")
 
     @property
     def output_path(self) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from feature_extraction import BadClipError, COLAFeatureExtractor, open_audio
 from modeling_cola import COLAModel
-from run_scripts.evaluation.batches import batch_by_samples
+from run_scripts.embedding.batches import batch_by_samples
 
 
 Key = TypeVar("Key")

@@ -16,11 +16,12 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from feature_extraction import BadClipError, load_audio
-from run_scripts.common.disk import write_text
+from run_scripts.common.errors import UserError
+from run_scripts.common.files import write_text
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import EmbeddingArguments
-from run_scripts.embedding.job import read_settings
+from run_scripts.embedding.embed import read_settings
 from run_scripts.embedding.search import Index
 from run_scripts.embedding.source import Place, Source
 
@@ -64,7 +65,7 @@ def write_map(args: EmbeddingArguments) -> Path:
     folder, settings = args.output_path, read_settings(args.output_path)
     index = Index(folder)
     if len(index.vectors) < 3:
-        raise ValueError(f"{folder} has {len(index.vectors)} vectors: a map needs at least three.")
+        raise UserError(f"{folder} has {len(index.vectors)} vectors: a map needs at least three.")
     chosen = np.arange(len(index.vectors))
     if len(chosen) > MAX_POINTS:
         logger.warning(f"The map shows {MAX_POINTS} of {len(chosen)} clips or windows, chosen at random.")

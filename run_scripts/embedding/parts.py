@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_extraction import ClipNote
-from run_scripts.common.disk import report_full_disk
+from run_scripts.common.files import report_full_disk
 from run_scripts.embedding.source import Clip, Place
 
 

@@ -12,12 +12,13 @@ from datasets import Dataset
 
 from feature_extraction import BadClipError, COLAFeatureExtractor
 from modeling_cola import COLAModel
+from run_scripts.common.errors import UserError
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.embedding.arguments import EmbeddingArguments
+from run_scripts.embedding.cache import hash_encoder
+from run_scripts.embedding.embed import load_model, read_settings
 from run_scripts.embedding.encode import embed_clips, mean_vector
-from run_scripts.embedding.job import load_model, read_settings
 from run_scripts.embedding.parts import find_parts, read_progress
-from run_scripts.evaluation.embedding_cache import hash_encoder
 
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def load_own_model(folder: Path, checkpoint: str | None = None) -> tuple[COLAMod
     checkpoint = checkpoint or settings["model_name_or_path"]
     model, extractor = load_model(checkpoint)
     if hash_encoder(model, extractor)[:16] != settings["weights"]:
-        raise ValueError(
+        raise UserError(
             f"--model_name_or_path {checkpoint} has other weights than the model by which {folder} was made: name "
             "that model, or embed the clips again."
         )
@@ -157,7 +158,7 @@ def embed_query(model: COLAModel, extractor: COLAFeatureExtractor, query: str) -
     if seconds is None:
         return mean_vector(clip)
     if not 0 <= seconds < clip.seconds:
-        raise ValueError(f"--query {query}: {file} is {clip.seconds:.2f} s long, and {seconds:g} s is not in it.")
+        raise UserError(f"--query {query}: {file} is {clip.seconds:.2f} s long, and {seconds:g} s is not in it.")
     samples_per_hop = model.config.window_hop * extractor.hop_length
     number = min(int(seconds * extractor.sampling_rate / samples_per_hop), clip.num_windows - 1)
     for chunk in clip.chunks:

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
-from run_scripts.common.disk import report_full_disk
+from run_scripts.common.errors import UserError
+from run_scripts.common.files import report_full_disk
 from run_scripts.common.hub import hub_name
 from run_scripts.common.resume import write_json
-from run_scripts.embedding.job import SETTINGS, read_settings
+from run_scripts.embedding.embed import SETTINGS, read_settings
 from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, read_progress, write_progress
 
 
-CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
+CARD_TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> None:
@@ -83,7 +84,7 @@ def push_vectors(folder: Path, repo_id: str) -> None:
     """
     parts = find_parts(folder)
     if not parts or not read_progress(parts[-1]).is_done:
-        raise ValueError(f"{folder} is not complete: run the command that made it again, to embed all clips.")
+        raise UserError(f"{folder} is not complete: run the command that made it again, to embed all clips.")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".push-") as copy:
         copy_vectors(folder, Path(copy))
         format_card(folder, repo_id).save(Path(copy) / "README.md")

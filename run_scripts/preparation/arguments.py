@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from run_scripts.common.errors import UserError
+
 
 SAMPLING_RATE = 16000
 SUFFIXES = {"flac": "flac", "pcm": "wav"}  # the file name suffix of each format, which is also soundfile's name for it
@@ -30,13 +32,13 @@ class PreparationArguments:
 
     def __post_init__(self) -> None:
         if self.format not in SUFFIXES:
-            raise ValueError(f"--format must be one of {', '.join(SUFFIXES)}, got {self.format!r}.")
+            raise UserError(f"--format must be one of {', '.join(SUFFIXES)}, got {self.format!r}.")
         if self.shard_size <= 0:
-            raise ValueError(f"--shard_size must be more than 0, got {self.shard_size}.")
+            raise UserError(f"--shard_size must be more than 0, got {self.shard_size}.")
         if self.max_seconds is not None and self.max_seconds <= 0:
-            raise ValueError(f"--max_seconds must be more than 0, got {self.max_seconds}.")
+            raise UserError(f"--max_seconds must be more than 0, got {self.max_seconds}.")
         if self.num_workers is not None and self.num_workers <= 0:
-            raise ValueError(f"--num_workers must be more than 0, got {self.num_workers}.")
+            raise UserError(f"--num_workers must be more than 0, got {self.num_workers}.")
 
     @property
     def output_path(self) -> Path:

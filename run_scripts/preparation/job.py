@@ -14,6 +14,7 @@ from datasets import Audio, Dataset, Features, IterableDataset
 
 from feature_extraction import ClipNote
 from feature_extraction.tables import SPLITS_BY_NAME
+from run_scripts.common.errors import UserError
 from run_scripts.common.resume import check_settings, write_json
 from run_scripts.common.source import load_source
 from run_scripts.common.source_arguments import SourceArguments
@@ -142,7 +143,7 @@ def create_output_dir(source: SourceArguments, args: PreparationArguments) -> No
     output_dir = args.output_path
     folder = Path(source.dataset_name).expanduser()
     if folder.is_dir() and output_dir.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"--output_dir {output_dir} lies in --dataset_name {folder}: choose a folder outside of it.")
+        raise UserError(f"--output_dir {output_dir} lies in --dataset_name {folder}: choose a folder outside of it.")
     try:
         (output_dir / PROGRESS_DIR).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output_dir).close()
@@ -151,7 +152,7 @@ def create_output_dir(source: SourceArguments, args: PreparationArguments) -> No
             f"--output_dir {output_dir} cannot be written to ({error.strerror}): choose another folder."
         ) from error
     if not (output_dir / PROGRESS_DIR / "settings.json").exists() and any(output_dir.glob("*.parquet")):
-        raise ValueError(
+        raise UserError(
             f"--output_dir {output_dir} contains Parquet files that no earlier run wrote: choose another folder."
         )
 
@@ -174,7 +175,7 @@ def load_job(source: SourceArguments, args: PreparationArguments, num_workers: i
     """
     dataset, column = load_source(source)
     if dataset.features is None:
-        raise ValueError(f"The columns of {source.dataset_name} are unknown as a stream: run without --streaming.")
+        raise UserError(f"The columns of {source.dataset_name} are unknown as a stream: run without --streaming.")
     settings = collect_settings(source, args, dataset, column)
     num_parts = save_or_check_settings(args.output_path, settings, count_parts(source, dataset, num_workers))
     # In Arrow's format no column is decoded, and all columns but the audio are written as they were read.
@@ -215,7 +216,7 @@ def count_parts(source: SourceArguments, dataset: Dataset | IterableDataset, num
             )
         return dataset.num_shards
     if len(dataset) == 0:
-        raise ValueError(f"{source.dataset_name} has no rows in its split {source.dataset_split!r}.")
+        raise UserError(f"{source.dataset_name} has no rows in its split {source.dataset_split!r}.")
     return min(4 * num_workers, math.ceil(len(dataset) / 10))
 
 

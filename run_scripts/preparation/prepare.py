@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from run_scripts.common.disk import report_full_disk
-from run_scripts.common.output_lock import locked
+from run_scripts.common.errors import UserError
+from run_scripts.common.files import report_full_disk
+from run_scripts.common.lock import locked
 from run_scripts.common.resume import write_json
-from run_scripts.common.skip_list import write_notes
+from run_scripts.common.skipped import write_notes
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments
 from run_scripts.preparation.job import Job, create_output_dir, load_job
@@ -54,7 +55,7 @@ def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[
     finally:
         job.remove_temporary_files()
     if report["clips"] == 0:
-        raise ValueError(f"No clip could be used: {job.output_dir / 'skipped.tsv'} lists the reasons.")
+        raise UserError(f"No clip could be used: {job.output_dir / 'skipped.tsv'} lists the reasons.")
     logger.info(
         f"Wrote {report['clips']} clips ({report['hours']:.2f} h) to {report['shards']} shards "
         f"({report['gigabytes']:.2f} GB) in {job.output_dir}. Skipped: {format_counts(report['skipped'])}."

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from run_scripts.common.errors import UserError
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.pretraining.recipes import RECIPES
 
@@ -36,7 +37,7 @@ class DataArguments(SourceArguments):
 
     def __post_init__(self) -> None:
         if self.validation_clips < 0:
-            raise ValueError(f"--validation_clips must be at least 0, got {self.validation_clips}.")
+            raise UserError(f"--validation_clips must be at least 0, got {self.validation_clips}.")
 
 
 @dataclass
@@ -111,14 +112,14 @@ class PretrainingArguments:
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
-            raise ValueError(f"--recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
+            raise UserError(f"--recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
         if (self.objective == "distillation") != (self.teacher_name_or_path is not None):
-            raise ValueError("--objective distillation and --teacher_name_or_path need each other: pass both or none.")
+            raise UserError("--objective distillation and --teacher_name_or_path need each other: pass both or none.")
         for name in ("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+                raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}.")
         metrics = ("probe_accuracy", "validation_loss", "validation_accuracy")
         if self.metric_for_best_model not in (None, *metrics):
-            raise ValueError(
+            raise UserError(
                 f"--metric_for_best_model must be one of {', '.join(metrics)}, got {self.metric_for_best_model!r}."
             )

@@ -19,7 +19,8 @@ from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 
 from feature_extraction import ClipNote, Position, ReaderState
-from run_scripts.common.disk import checkpoint_size, report_full_disk
+from run_scripts.common.errors import UserError
+from run_scripts.common.files import checkpoint_size, report_full_disk
 from run_scripts.pretraining.arguments import PretrainingArguments
 
 
@@ -173,9 +174,7 @@ def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> P
     """
     if resume_from_checkpoint is None:
         if find_checkpoints(output_dir):
-            raise ValueError(
-                f"{output_dir} holds checkpoints: pass --resume_from_checkpoint, or another --output_dir."
-            )
+            raise UserError(f"{output_dir} holds checkpoints: pass --resume_from_checkpoint, or another --output_dir.")
         return None
     if resume_from_checkpoint == "latest":
         return _find_whole_checkpoint(output_dir)
@@ -183,7 +182,7 @@ def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> P
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"--resume_from_checkpoint {checkpoint}: there is no such folder.")
     if damage := _find_damage(checkpoint):
-        raise ValueError(f"--resume_from_checkpoint {checkpoint} is damaged or no checkpoint of this job ({damage}).")
+        raise UserError(f"--resume_from_checkpoint {checkpoint} is damaged or no checkpoint of this job ({damage}).")
     return checkpoint
 
 
@@ -197,7 +196,7 @@ def _find_whole_checkpoint(output_dir: Path) -> Path | None:
         logger.warning(f"{checkpoint} is damaged ({damage}): falling back to the one before it.")
     broadcast_object_list(chosen)
     if checkpoints and chosen == [None]:
-        raise ValueError(f"No checkpoint in {output_dir} is whole: start anew in another --output_dir.")
+        raise UserError(f"No checkpoint in {output_dir} is whole: start anew in another --output_dir.")
     return chosen[0] and Path(chosen[0])
 
 
@@ -216,7 +215,7 @@ def load_progress(checkpoint: Path, arguments: dict[str, Any], process_index: in
         if value != earlier.get(name)
     ]
     if differing:
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} is of a run with other settings: {'; '.join(differing)}. Resume with the same ones, or "
             "start another run from its weights with --model_name_or_path and another --output_dir."
         )

@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 
 from feature_extraction import CorruptShardError
+from run_scripts.common.errors import UserError
 
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def _held_out_count(num_clips: int, total: int, batch_size: int, what: str) -> i
     """At most a tenth of the clips, after a check that the others make a batch."""
     num_clips = min(num_clips, total // 10)
     if total - num_clips < batch_size:
-        raise ValueError(
+        raise UserError(
             f"The {what} has {total} clips, of which {num_clips} are held out: that is less than a batch of "
             f"{batch_size}. Lower --per_device_train_batch_size or add clips."
         )

@@ -17,6 +17,7 @@ from transformers import initialization as init
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAForPreTrainingOutput, COLAModel, COLAPreTrainedModel
 from modeling_cola.modeling_cola import COLAProjectionHead
 from run_scripts.common.cpu import bfloat16_where_fast
+from run_scripts.common.errors import UserError
 
 
 class Objective(COLAPreTrainedModel):
@@ -159,7 +160,7 @@ class TemporalGapObjective(Objective):
             `ValueError`: if there are no gaps.
         """
         if gaps is None:
-            raise ValueError("The temporal-gap objective needs `gaps`, the distance of the segments of each pair.")
+            raise UserError("The temporal-gap objective needs `gaps`, the distance of the segments of each pair.")
         embeddings = self.cola(torch.cat([anchors, positives]), return_dict=True).pooler_output
         logits = self.estimator(torch.cat(embeddings.chunk(2), dim=-1))[:, 0]
         losses = F.binary_cross_entropy_with_logits(logits.float(), gaps.nan_to_num(), reduction="none")
@@ -260,7 +261,7 @@ class DistillationObjective(Objective):
         """
         shape, own = ((c.window_size, c.num_mel_bins) for c in (teacher.config, self.config))
         if shape != own:
-            raise ValueError(
+            raise UserError(
                 f"The teacher hears windows of {shape[0]} frames and {shape[1]} bands, the encoder of {own[0]} and "
                 f"{own[1]}: they must be the same."
             )

@@ -9,6 +9,8 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
+from run_scripts.common.errors import UserError
+
 
 Settings = TypeVar("Settings", "ModelSettings", "TrainingSettings")
 
@@ -117,7 +119,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name, value in given(self).items():
             if isinstance(value, (int, float)) and not value >= 0:  # which NaN is not, either
-                raise ValueError(f"--{name} must be at least 0, got {value}.")
+                raise UserError(f"--{name} must be at least 0, got {value}.")
 
     def max_distance_samples(self, sampling_rate: int) -> int | None:
         """The greatest distance in samples, or `None` where there is no limit."""

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAForPreTraining, COLAPreTrainedModel
-from run_scripts.common.disk import share_weights
+from run_scripts.common.files import share_weights
 from run_scripts.common.hub import hub_name
 from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
@@ -24,7 +24,7 @@ from run_scripts.pretraining.validation import HeldOutPairs, evaluating
 
 logger = logging.getLogger(__name__)
 
-CARD_TEMPLATE = Path(__file__).parent / "model_card_template.md"
+CARD_TEMPLATE = Path(__file__).with_name("card.md")
 # What is pushed: neither checkpoints nor lists of files on this machine.
 PUSHED = ["config.json", "preprocessor_config.json", "model.safetensors", "*.py", "README.md", "*.png"]
 PUSHED += SENTENCE_TRANSFORMERS_FILES

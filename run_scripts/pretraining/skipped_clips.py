@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from feature_extraction import ClipNote
-from run_scripts.common.skip_list import read_notes, write_notes
+from run_scripts.common.errors import UserError
+from run_scripts.common.skipped import read_notes, write_notes
 from run_scripts.pretraining.checkpointing import RESUME
 
 
@@ -61,7 +62,7 @@ def check_bad_fraction(
     """
     is_enough = num_clips >= max(MIN_CLIPS_TO_JUDGE, MIN_SHARDS_TO_JUDGE * largest_loss)
     if is_enough and num_bad > max_bad_fraction * num_clips:
-        raise ValueError(
+        raise UserError(
             f"{num_bad} of {num_clips} clips cannot be used, more than --max_bad_fraction {max_bad_fraction}: "
             f"{output_dir}/skipped_*.tsv lists them. Earlier checkpoints are kept."
         )

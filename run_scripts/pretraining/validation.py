@@ -9,10 +9,11 @@ import torch
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAModel, COLAPreTrainedModel
-from run_scripts.evaluation.bad_clips import count_kinds, drop_bad_clips
-from run_scripts.evaluation.embedders import embed_clips, encoder_embedder
-from run_scripts.evaluation.labels import load_labelled
-from run_scripts.evaluation.probes import linear_evaluation
+from run_scripts.benchmark.probes import linear_evaluation
+from run_scripts.classification.bad_clips import drop_bad_clips
+from run_scripts.classification.labels import load_labelled
+from run_scripts.common.skipped import count_kinds
+from run_scripts.embedding.embedders import embed_clips, encoder_embedder
 
 
 logger = logging.getLogger(__name__)

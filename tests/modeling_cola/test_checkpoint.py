@@ -12,8 +12,8 @@ import torch
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification, COLAForPreTraining, COLAModel
-from run_scripts.common.synthetic_audio import FAMILIES, synthesize_clip
-from run_scripts.evaluation.embedders import embed_all, encoder_embedder
+from run_scripts.embedding.embedders import embed_all, encoder_embedder
+from tools.synthesis.corpus import FAMILIES, synthesize_clip
 
 
 ROOT = Path(__file__).parents[2]

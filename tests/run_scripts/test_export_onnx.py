@@ -38,7 +38,7 @@ def test_files_are_checked_and_timed(tmp_path: Path, encoder: str):
 def test_another_result_than_pytorchs_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     build().save_pretrained(tmp_path / "model")
     COLAFeatureExtractor().save_pretrained(tmp_path / "model")
-    monkeypatch.setattr("run_scripts.exporting.onnx.TOLERANCE", 0.0)
+    monkeypatch.setattr("run_scripts.export.onnx.TOLERANCE", 0.0)
     with pytest.raises(ValueError, match=r"log-mel.onnx differs from PyTorch by"):
         export_onnx.main(["--checkpoint", str(tmp_path / "model"), "--output_dir", str(tmp_path), "--seconds", "1"])
 

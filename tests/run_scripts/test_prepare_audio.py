@@ -25,7 +25,7 @@ from feature_extraction import SegmentPairs, find_audio_column, load_audio, load
 from helpers import AUDIOSET, audio_dataset, write_tar
 from run_scripts import prepare_audio
 from run_scripts.common import source
-from run_scripts.common.disk import is_disk_full
+from run_scripts.common.files import is_disk_full
 from run_scripts.preparation import shards
 
 

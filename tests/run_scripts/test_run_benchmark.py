@@ -13,12 +13,12 @@ from feature_extraction import COLAFeatureExtractor
 from helpers import write_tones
 from modeling_cola import COLAModel
 from run_scripts import run_benchmark, run_classification
-from run_scripts.common import disk, resume
-from run_scripts.common.disk import DiskFullError
-from run_scripts.evaluation import benchmark
-from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments
-from run_scripts.evaluation.embedders import LOG_MEL
-from run_scripts.evaluation.trainer_arguments import ClassificationArguments
+from run_scripts.benchmark import evaluate as evaluate_module
+from run_scripts.classification.arguments import DataArguments, ModelArguments
+from run_scripts.classification.trainer_arguments import ClassificationArguments
+from run_scripts.common import files, resume
+from run_scripts.common.files import DiskFullError
+from run_scripts.embedding.embedders import LOG_MEL
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "FROZEN_EPOCHS", 2)
+    monkeypatch.setattr(evaluate_module, "FROZEN_EPOCHS", 2)
 
 
 def arguments(tasks: Path, output_dir: Path, *more: str) -> list[str]:
@@ -94,7 +94,7 @@ def test_a_rerun_measures_only_what_is_missing(
     tasks: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     command = arguments(tasks, tmp_path, "--tasks", "easy", "three", "--checkpoints", str(pretrained))
-    evaluate, evaluated = benchmark.evaluate_embeddings, []
+    evaluate, evaluated = evaluate_module.evaluate_embeddings, []
 
     def interrupted(methods: list, splits: DatasetDict, name: str, folds: None) -> dict:
         if name == "three":
@@ -105,10 +105,10 @@ def test_a_rerun_measures_only_what_is_missing(
         evaluated.extend((name, method.mode) for method in methods)
         return evaluate(methods, splits, name)
 
-    monkeypatch.setattr(benchmark, "evaluate_embeddings", interrupted)
+    monkeypatch.setattr(evaluate_module, "evaluate_embeddings", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_benchmark.main(command)
-    monkeypatch.setattr(benchmark, "evaluate_embeddings", counted)
+    monkeypatch.setattr(evaluate_module, "evaluate_embeddings", counted)
     first = run_benchmark.main(command)
     assert evaluated == [("three", mode) for mode in ("log-mel", "random", "frozen")]
     evaluated.clear()
@@ -160,14 +160,14 @@ def test_trained_modes_are_columns_too(tasks: Path, pretrained: Path, tmp_path: 
 def test_trained_modes_follow_the_arguments_of_training(
     tasks: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    seen, train = [], benchmark.train_classifier
+    seen, train = [], evaluate_module.train_classifier
 
     def record(model_args: ModelArguments, data_args: DataArguments, args: ClassificationArguments, **more: bool):
         protocol = args.num_train_epochs, args.per_device_train_batch_size, args.learning_rate, args.lr_scheduler_type
         seen.append((model_args.mode, model_args.freeze_batch_norm, *protocol))
         return train(model_args, data_args, args, **more)
 
-    monkeypatch.setattr(benchmark, "train_classifier", record)
+    monkeypatch.setattr(evaluate_module, "train_classifier", record)
     more = ("--tasks", "easy", "--checkpoints", str(pretrained), "--epochs", "1", "--modes")
     more += ("frozen", "supervised", "fine-tuned")
     run_benchmark.main(arguments(tasks, tmp_path, *more))
@@ -270,7 +270,7 @@ def test_methods_that_are_missing_for_a_full_disk_are_an_error(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def write_text(path: Path, text: str) -> None:
-        disk.write_text(Path("/dev/full") if "cells/three" in str(path) else path, text)
+        files.write_text(Path("/dev/full") if "cells/three" in str(path) else path, text)
 
     monkeypatch.setattr(resume, "write_text", write_text)
     more = ("--tasks", "easy", "three", "--modes", "log-mel")

@@ -19,12 +19,13 @@ from feature_extraction import load_audio
 from helpers import write_tones
 from modeling_cola import COLAForAudioClassification, COLAModel
 from run_scripts import run_classification
-from run_scripts.common.disk import DiskFullError
-from run_scripts.evaluation import classification, embedding_cache
-from run_scripts.evaluation.classification import build_model, find_checkpoint, train_classifier
-from run_scripts.evaluation.classification_arguments import DataArguments, ModelArguments
-from run_scripts.evaluation.classification_trainer import ClassificationTrainer
-from run_scripts.evaluation.trainer_arguments import ClassificationArguments
+from run_scripts.classification import train
+from run_scripts.classification.arguments import DataArguments, ModelArguments
+from run_scripts.classification.train import build_model, find_checkpoint, train_classifier
+from run_scripts.classification.trainer import ClassificationTrainer
+from run_scripts.classification.trainer_arguments import ClassificationArguments
+from run_scripts.common.files import DiskFullError
+from run_scripts.embedding import cache
 
 
 def arguments(data: Path, output_dir: Path, mode: str, checkpoint: Path | None = None, *more: str) -> list[str]:
@@ -104,7 +105,7 @@ def test_too_few_clips_choose_no_epoch(
     assert "the 4 clips held out of 'train' are too few to choose the best epoch by" in caplog.text
     assert "the weights of the last epoch" in (tmp_path / "README.md").read_text()
     caplog.clear()
-    monkeypatch.setattr(classification, "MIN_CLIPS_TO_CHOOSE", 4)
+    monkeypatch.setattr(train, "MIN_CLIPS_TO_CHOOSE", 4)
     run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
     assert "too few" not in caplog.text
     assert "the epoch of the best validation accuracy" in (tmp_path / "README.md").read_text()
@@ -205,7 +206,7 @@ def test_a_plot_that_cannot_be_drawn_is_a_warning(
     def fail(*args: Any) -> None:
         raise RuntimeError("no such colour")
 
-    monkeypatch.setattr(classification, "plot_metrics", fail)
+    monkeypatch.setattr(train, "plot_metrics", fail)
     results = run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
     assert "The plots could not be drawn" in caplog.text and "no such colour" in caplog.text
     assert json.loads((tmp_path / "results.json").read_text()) == results
@@ -291,7 +292,7 @@ def test_the_cache_is_used_again(tones: Path, pretrained: Path, tmp_path: Path, 
     first = arguments(tones, tmp_path, "frozen", pretrained)
     run_classification.main(first)
     weights = classifier(tmp_path)
-    monkeypatch.setattr(embedding_cache, "_write", lambda *_: pytest.fail("embedded anew"))
+    monkeypatch.setattr(cache, "_write", lambda *_: pytest.fail("embedded anew"))
     run_classification.main([*first, "--num_train_epochs", "2"])
     torch.testing.assert_close(classifier(tmp_path), weights)
 

@@ -11,8 +11,8 @@ from feature_extraction import COLAFeatureExtractor
 from helpers import audio_dataset, write_tones
 from model_helpers import build
 from run_scripts import run_embedding
-from run_scripts.common.skip_list import read_notes
-from run_scripts.embedding import job
+from run_scripts.common.skipped import read_notes
+from run_scripts.embedding import embed
 from run_scripts.embedding.encode import embed_files
 from run_scripts.embedding.parts import PartWriter, find_parts
 from run_scripts.embedding.search import Index, parse_query
@@ -120,7 +120,7 @@ def test_a_run_that_was_killed_goes_on(shards: Path, tmp_path: Path, monkeypatch
     """A part for each clip, and a kill while the eighth is written."""
     more = ["--dataset_name", shards, *["--streaming"] * streaming]
     run(tmp_path / "whole", *more)
-    monkeypatch.setattr(job, "PART_SECONDS", 0)
+    monkeypatch.setattr(embed, "PART_SECONDS", 0)
     close = PartWriter.close
 
     def killed(writer, progress):
@@ -145,7 +145,7 @@ def test_a_run_that_was_killed_goes_on(shards: Path, tmp_path: Path, monkeypatch
 def test_other_settings_are_refused_by_name(tones: Path, embedded: Path, tmp_path: Path, monkeypatch):
     with pytest.raises(ValueError, match="other settings: windows was False and is now True"):
         run(embedded, "--dataset_name", tones, "--windows")
-    monkeypatch.setattr(job, "embed_clips", None)
+    monkeypatch.setattr(embed, "embed_clips", None)
     run(embedded, "--dataset_name", tones)  # which is complete
     (tmp_path / "part-00000.parquet").touch()
     with pytest.raises(ValueError, match="Parquet files that no earlier run wrote"):
@@ -156,7 +156,7 @@ def test_other_settings_are_refused_by_name(tones: Path, embedded: Path, tmp_pat
 
 
 def test_a_query_finds_clips_that_sound_alike(tones: Path, embedded: Path, monkeypatch, capsys):
-    monkeypatch.setattr(job, "write_parts", None)  # nothing is embedded again
+    monkeypatch.setattr(embed, "write_parts", None)  # nothing is embedded again
     query = str(tones / "high" / "3.wav")
     found = run(embedded, "--query", query, "--top_k", 3)[query]
     assert found[0]["path"] == query and found[0]["similarity"] == pytest.approx(1, abs=1e-4)

@@ -21,7 +21,7 @@ from feature_extraction import ClipNote
 from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
-from run_scripts.common.output_lock import locked
+from run_scripts.common.lock import locked
 from run_scripts.pretraining import skipped_clips
 from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
 from run_scripts.pretraining.objectives import OBJECTIVES

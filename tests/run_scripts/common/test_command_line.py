@@ -10,7 +10,7 @@ import torch
 
 from feature_extraction import AudioDecodingError, load_audio
 from modeling_cola import COLAConfig
-from run_scripts.common.command_line import is_users_mistake, run_job
+from run_scripts.common.command_line import is_users_mistake, run_script
 
 
 ROOT = Path(__file__).parents[3]
@@ -56,13 +56,13 @@ def test_errors_of_workers_are_told_apart_as_well(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(sys, "argv", ["job.py"])
     with pytest.raises(SystemExit, match="2"):
-        run_job(lambda: run(fail_by_a_bad_clip))
+        run_script(lambda: run(fail_by_a_bad_clip))
     assert capsys.readouterr().err == "job.py: error: the audio is empty: it has 0 bytes.\n"
     with pytest.raises(ValueError, match="invalid literal"):
-        run_job(lambda: run(fail_by_a_fault))
+        run_script(lambda: run(fail_by_a_fault))
     monkeypatch.setattr(sys, "argv", ["job.py", "--debug"])
     with pytest.raises(AudioDecodingError):
-        run_job(lambda: run(fail_by_a_bad_clip))
+        run_script(lambda: run(fail_by_a_bad_clip))
     assert sys.argv == ["job.py"]
 
 
@@ -71,7 +71,7 @@ def test_the_message_names_the_value_and_not_the_validator(
 ):
     monkeypatch.setattr(sys, "argv", ["job.py"])
     with pytest.raises(SystemExit, match="2"):
-        run_job(lambda: COLAConfig(temperature=float("nan")))
+        run_script(lambda: COLAConfig(temperature=float("nan")))
     assert capsys.readouterr().err == "job.py: error: `temperature` must be above 0, got nan.\n"
 
 

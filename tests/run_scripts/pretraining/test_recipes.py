@@ -11,8 +11,8 @@ from helpers import pretraining_arguments
 from modeling_cola import COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.pretraining.arguments import PretrainingArguments
-from run_scripts.pretraining.job import build_config, build_model
 from run_scripts.pretraining.recipes import RECIPES, ModelSettings, TrainingSettings, given, override
+from run_scripts.pretraining.train import build_config, build_model
 
 
 # For each setting a value that no recipe has.

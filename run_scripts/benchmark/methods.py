@@ -1,0 +1,99 @@
+"""The methods that the benchmark compares: the columns of its tables."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from feature_extraction import COLAFeatureExtractor
+from run_scripts.benchmark.arguments import MODES, RANDOM_MODES
+from run_scripts.common.errors import UserError
+from run_scripts.embedding.cache import hash_encoder
+from run_scripts.embedding.embedders import (
+    LOG_MEL,
+    Embedder,
+    encoder_embedder,
+    load_encoder,
+    log_mel_statistics,
+    name_kind,
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """
+    A way to classify clips, with one seed.
+
+    Args:
+        name (`str`):
+            The name of the column. Methods that differ only in their seed have the same name.
+        mode (`str`):
+            One of `MODES`.
+        seed (`int`):
+            The seed of random weights and of training.
+        checkpoint (`str`, *optional*):
+            The checkpoint that the encoder comes from. Log-mel statistics have none.
+        encoder_hash (`str`, *optional*, defaults to `"log-mel statistics"`):
+            A hash of the encoder's weights at the start. Methods with the same hash have the same embeddings.
+    """
+
+    name: str
+    mode: str
+    seed: int
+    checkpoint: str | None = None
+    encoder_hash: str = LOG_MEL
+
+    @property
+    def label(self) -> str:
+        """The name and the seed, for messages."""
+        return f"{self.name}, seed {self.seed}"
+
+    def embedder(self) -> Embedder:
+        """Builds the embedder of the encoder as it is before any training on a task."""
+        if self.checkpoint is None:
+            return log_mel_statistics(COLAFeatureExtractor())
+        model, extractor = load_encoder(self.checkpoint, self.seed if self.mode in RANDOM_MODES else None)
+        return encoder_embedder(model.to("cuda" if torch.cuda.is_available() else "cpu"), extractor)
+
+
+def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> list[Method]:
+    """
+    Lists each method with each seed, in the order of the columns.
+
+    Random weights do not depend on what was trained from them, so checkpoints with the same kind of encoder share one
+    method in the modes `random` and `supervised`.
+
+    Args:
+        checkpoints (`list[str]`):
+            Folders or names of models on the Hub.
+        modes (`list[str]`):
+            Some of `MODES`.
+        num_seeds (`int`):
+            The number of seeds. Log-mel statistics do not depend on a seed and have one.
+
+    Raises:
+        `ValueError`: If there is no method, or if two checkpoints have the same name.
+    """
+    names = [Path(checkpoint).name for checkpoint in checkpoints]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"The names of --checkpoints are the columns of the tables and must differ, got {', '.join(names)}."
+        )
+    methods = [Method(LOG_MEL, mode="log-mel", seed=0)] if "log-mel" in modes else []
+    for mode in MODES[1:]:
+        if mode in modes:
+            for checkpoint in checkpoints:
+                methods += _list_seeds(checkpoint, mode, num_seeds, listed={method.name for method in methods})
+    if not methods:
+        raise UserError(f"The modes {', '.join(modes)} need checkpoints: pass --checkpoints.")
+    return methods
+
+
+def _list_seeds(checkpoint: str, mode: str, num_seeds: int, listed: set[str]) -> list[Method]:
+    """Lists a checkpoint's method with each seed, unless its name is listed already."""
+    is_random = mode in RANDOM_MODES
+    name = f"{name_kind(checkpoint) if is_random else Path(checkpoint).name}, {mode}"
+    if name in listed:
+        return []
+    hashes = [hash_encoder(*load_encoder(checkpoint, seed if is_random else None)) for seed in range(num_seeds)]
+    return [Method(name, mode, seed, checkpoint, encoder_hash) for seed, encoder_hash in enumerate(hashes)]

@@ -1,0 +1,47 @@
+"""The folders of the benchmark's tasks: finding and loading them."""
+
+from pathlib import Path
+
+from datasets import DatasetDict
+
+from run_scripts.classification.labels import load_labelled
+from run_scripts.classification.paper_tasks import TASKS
+
+
+def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
+    """
+    Finds the folders of tasks.
+
+    Args:
+        tasks_dir (`str`):
+            The folder that holds them, `--tasks_dir`.
+        names (`list[str]`, *optional*):
+            The names of the tasks to find. Defaults to all.
+
+    Raises:
+        `FileNotFoundError`: If there are no folders, or none of a given name.
+    """
+    root = Path(tasks_dir).expanduser()
+    if not tasks_dir.strip() or not root.is_dir():
+        what = "is empty" if not tasks_dir.strip() else "is a file" if root.exists() else "does not exist"
+        raise FileNotFoundError(
+            f"--tasks_dir {tasks_dir!r} {what}: name the folder that holds a folder for each task."
+        )
+    folders = sorted(path for path in root.glob("*") if path.is_dir())
+    if not folders:
+        raise FileNotFoundError(f"{tasks_dir} holds no folders: each task is a folder with train and test clips.")
+    missing = set(names or []) - {folder.name for folder in folders}
+    if missing:
+        found = ", ".join(folder.name for folder in folders)
+        raise FileNotFoundError(f"No task {', '.join(sorted(missing))} in {tasks_dir}; there are {found}.")
+    return [folder for folder in folders if names is None or folder.name in names]
+
+
+def is_as_published(folder: Path) -> bool:
+    """Tells whether a folder has the name of one of the paper's tasks and holds its data as published, not Parquet."""
+    return folder.name in TASKS and not any(folder.rglob("*.parquet"))
+
+
+def load_task(folder: Path) -> DatasetDict:
+    """Loads the splits of a task."""
+    return TASKS[folder.name].load(folder) if is_as_published(folder) else load_labelled(str(folder))

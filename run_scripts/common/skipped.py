@@ -1,0 +1,54 @@
+"""Lists of clips that a job skipped: a line for each with its kind, its name and the reason, separated by tabs."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from feature_extraction import ClipNote
+from run_scripts.common.files import SAME_COMMAND, write_text
+
+
+SKIPPED = "skipped.tsv"
+
+
+def write_notes(path: Path, notes: Iterable[ClipNote], append: bool = False, advice: str = SAME_COMMAND) -> None:
+    """
+    Writes notes to a list, each of them once. The arguments are those of [`write_text`].
+
+    Raises:
+        `OSError`: If it cannot be written. If the disk is full, the message says how much room is missing.
+    """
+    lines = dict.fromkeys("\t".join(map(_one_field, note[:3])) + "\n" for note in notes)
+    write_text(path, "".join(lines), append, advice)
+
+
+def read_notes(path: Path) -> list[ClipNote]:
+    """Reads a list, or an empty one if there is no such file. A line that a kill cut short is left out."""
+    lines = path.read_text("utf-8", errors="surrogateescape").split("\n")[:-1] if path.is_file() else []
+    return [ClipNote(*fields) for line in lines if len(fields := line.split("\t")) == 3]
+
+
+def _one_field(text: str) -> str:
+    """A text without the characters that end a field or a line."""
+    return re.sub(r"\s*[\t\r\n]\s*", " ", text)
+
+
+def count_kinds(notes: list[ClipNote]) -> str:
+    """Counts clips that were skipped by their kind, for messages: `3 damaged, 1 empty`."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(note.kind for note in notes).items()))
+
+
+def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:
+    """
+    Lists the clips that were skipped in `skipped.tsv`, a line for each with its kind, its file and the reason.
+
+    A list of an earlier run is replaced, and removed if nothing was skipped.
+
+    Raises:
+        `OSError`: If it cannot be written.
+    """
+    if notes:
+        write_notes(output_dir / SKIPPED, notes)
+    else:
+        (output_dir / SKIPPED).unlink(missing_ok=True)

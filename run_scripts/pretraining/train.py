@@ -1,0 +1,229 @@
+"""A pre-training run: what `run_pretraining.py` does, as a function over dataclasses."""
+
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from datasets import DatasetDict, IterableDatasetDict
+
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, COLAPreTrainedModel
+from run_scripts.common.errors import UserError
+from run_scripts.common.hub import create_hub_repository
+from run_scripts.common.lock import locked
+from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
+from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
+from run_scripts.pretraining.data import build_loader, load_data, read_held_out_pairs
+from run_scripts.pretraining.loop import PretrainingTrainer
+from run_scripts.pretraining.objectives import OBJECTIVES
+from run_scripts.pretraining.recipes import (
+    CONTRASTIVE_SETTINGS,
+    RECIPES,
+    ModelSettings,
+    TrainingSettings,
+    given,
+    override,
+)
+from run_scripts.pretraining.report import draw_plots, push_to_hub, save_results, settings_in_force
+from run_scripts.pretraining.validation import LinearProbe
+
+
+logger = logging.getLogger(__name__)
+
+# What a resumed run may change, since it changes nothing that is learnt.
+FREE_ARGUMENTS = {
+    "output_dir",
+    "resume_from_checkpoint",
+    "eval_steps",
+    "save_steps",
+    "save_total_limit",
+    "report_to",
+    "probe_data",
+    "gradient_checkpointing",
+    "max_bad_fraction",
+    "push_to_hub",
+    "hub_model_id",
+    "license",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+}
+
+
+def build_config(settings: ModelSettings) -> COLAConfig:
+    """
+    Builds the configuration with these values.
+
+    Raises:
+        `huggingface_hub.errors.StrictDataclassError`: if a value is out of range.
+    """
+    values = given(settings)
+    if "segment_frames" in values:
+        values["window_size"] = values["window_hop"] = values.pop("segment_frames")
+    return COLAConfig(**values)
+
+
+def build_model(
+    args: PretrainingArguments, settings: ModelSettings | None = None
+) -> tuple[COLAPreTrainedModel, COLAFeatureExtractor]:
+    """
+    Builds the objective's model and its feature extractor.
+
+    Args:
+        args (`PretrainingArguments`):
+            Name the objective, the recipe, and the checkpoint to start from, if any.
+        settings (`ModelSettings`, *optional*):
+            The user's settings, which take the place of the recipe's.
+
+    Raises:
+        `ValueError`: if there is no such objective, or if the settings describe another model than the checkpoint's or
+            a loss that the objective does not have.
+    """
+    if args.objective not in OBJECTIVES:
+        raise UserError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {args.objective!r}.")
+    objective, settings = OBJECTIVES[args.objective], settings or ModelSettings()
+    if objective is not COLAForPreTraining and (wrong := [n for n in CONTRASTIVE_SETTINGS if n in given(settings)]):
+        raise UserError(f"--{', --'.join(wrong)}: only --objective contrastive has this.")
+    if args.model_name_or_path is None:
+        config = build_config(override(RECIPES[args.recipe].model, settings))
+        model, extractor = objective(config), COLAFeatureExtractor(min_frames=config.window_size)
+    elif wrong := given(settings):
+        raise UserError(
+            f"--model_name_or_path {args.model_name_or_path} has a model of its own: leave out --{', --'.join(wrong)}."
+        )
+    else:
+        model = objective.from_pretrained(args.model_name_or_path)
+        extractor = COLAFeatureExtractor.from_pretrained(args.model_name_or_path)
+    if args.teacher_name_or_path is not None:
+        model.set_teacher(COLAModel.from_pretrained(args.teacher_name_or_path))
+    return model, extractor
+
+
+def train(
+    args: PretrainingArguments,
+    data_args: DataArguments,
+    model_settings: ModelSettings | None = None,
+    training_settings: TrainingSettings | None = None,
+    dataset: DatasetDict | IterableDatasetDict | None = None,
+) -> Path:
+    """
+    Pre-trains a model.
+
+    Args:
+        args (`PretrainingArguments`):
+            The run.
+        data_args (`DataArguments`):
+            The recordings.
+        model_settings, training_settings (`ModelSettings` and `TrainingSettings`, *optional*):
+            Values that take the place of the recipe's.
+        dataset (`DatasetDict` or `IterableDatasetDict`, *optional*):
+            The data set, if it is loaded already. `data_args.dataset_name` is then only its name.
+
+    Returns:
+        The folder that holds the model.
+
+    Raises:
+        `ValueError`, `OSError`: if an argument, the data or the output folder is unsuitable; the message says which.
+        `FloatingPointError`: if the loss is not finite.
+        `SystemExit`: with 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
+    """
+    output_dir = Path(args.output_dir)
+    precision = "bf16" if args.bf16 else None  # None leaves the choice to `accelerate launch`
+    accelerator = Accelerator(mixed_precision=precision, log_with=args.report_to, project_dir=output_dir)
+    if not accelerator.is_main_process:
+        logging.getLogger("run_scripts").setLevel(logging.ERROR)  # what the main process says is enough
+    set_seed(args.seed)
+    model, extractor = build_model(args, model_settings)
+    training = override(RECIPES[args.recipe].training, training_settings or TrainingSettings())
+    settings = settings_in_force(model, training, data_args, args)
+    make_output_dir(output_dir, model, args.save_total_limit)
+    is_pushed = args.push_to_hub and accelerator.is_main_process
+    repo_id = create_hub_repository(args.hub_model_id, output_dir) if is_pushed else None
+
+    with locked(output_dir) if accelerator.is_main_process else nullcontext():
+        fixed = fix_arguments(settings, accelerator.num_processes)
+        checkpoint = choose_checkpoint(args.resume_from_checkpoint, output_dir)
+        progress = load_progress(checkpoint, fixed, accelerator.process_index) if checkpoint else Progress()
+        trainer = build_trainer(accelerator, model, extractor, training, args, data_args, dataset, progress, fixed)
+        start_trackers(accelerator, args.report_to, settings)
+        trainer.train(checkpoint)
+        if accelerator.is_main_process:
+            finish(trainer, settings, repo_id)
+        accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return output_dir
+
+
+def build_trainer(
+    accelerator: Accelerator,
+    model: COLAPreTrainedModel,
+    extractor: COLAFeatureExtractor,
+    training: TrainingSettings,
+    args: PretrainingArguments,
+    data_args: DataArguments,
+    dataset: DatasetDict | IterableDatasetDict | None,
+    progress: Progress,
+    fixed_arguments: dict[str, Any],
+) -> PretrainingTrainer:
+    """Loads the data and builds the trainer on it; the arguments are those of [`train`] and `PretrainingTrainer`."""
+    num_candidates = args.per_device_train_batch_size * accelerator.num_processes
+    if num_candidates == 1 and args.objective in ("contrastive", "triplet"):
+        raise UserError("--per_device_train_batch_size 1 leaves an anchor without negatives: use at least 2.")
+    data = load_data(data_args, dataset, num_candidates, args.seed)
+    rate = extractor.sampling_rate
+    num_samples = extractor.num_samples(model.config.window_size * model.num_windows)
+    max_distance = training.max_distance_samples(rate)
+    return PretrainingTrainer(
+        accelerator=accelerator,
+        model=model,
+        extractor=extractor,
+        settings=training,
+        args=args,
+        loader=build_loader(data, num_samples, rate, max_distance, args, accelerator, progress),
+        held_out=read_held_out_pairs(data, extractor, num_samples, max_distance),
+        probe=LinearProbe(data_args.probe_data, extractor) if data_args.probe_data else None,
+        progress=progress,
+        fixed_arguments=fixed_arguments,
+        max_bad_fraction=data_args.max_bad_fraction,
+    )
+
+
+def finish(trainer: PretrainingTrainer, settings: dict[str, Any], repo_id: str | None) -> None:
+    """Saves what a run leaves behind, and pushes it to the Hub if there is a repository for it."""
+    if trainer.args.load_best_model_at_end:
+        trainer.load_best()
+    save_results(trainer.unwrapped_model, trainer.extractor, trainer.progress, settings, trainer.output_dir)
+    draw_plots(
+        model=trainer.unwrapped_model,
+        held_out=trainer.held_out,
+        progress=trainer.progress,
+        batch_size=trainer.args.per_device_train_batch_size,
+        num_processes=trainer.accelerator.num_processes,
+        output_dir=trainer.output_dir,
+    )
+    logger.info(f"Saved the model, its plots and its card in {trainer.output_dir}.")
+    if repo_id:
+        push_to_hub(trainer.output_dir, repo_id)
+        logger.info(f"Pushed them to {repo_id}.")
+
+
+def fix_arguments(settings: dict[str, Any], num_processes: int) -> dict[str, Any]:
+    """The settings that a resumed run has to share with the one before it."""
+    fixed = {name: value for name, value in settings.items() if name not in FREE_ARGUMENTS}
+    if settings["lr_scheduler_type"] == "constant" and not settings["warmup_ratio"]:
+        del fixed["max_steps"]  # the schedule does not depend on it, so such a run can be made longer
+    return fixed | {"num_processes": num_processes}
+
+
+def start_trackers(accelerator: Accelerator, report_to: str | None, settings: dict[str, Any]) -> None:
+    """
+    Starts the tracker, if there is one.
+
+    Raises:
+        `ValueError`: if its package is not installed.
+    """
+    accelerator.init_trackers("cola", config={name: str(value) for name, value in settings.items()})
+    if report_to and accelerator.is_main_process and not accelerator.trackers:
+        raise UserError(f"--report_to {report_to}: the package of this tracker is not installed.")

@@ -1,0 +1,27 @@
+"""The methods that the benchmark compares."""
+
+from pathlib import Path
+
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAConfig, COLAModel
+from run_scripts.benchmark.methods import list_methods
+
+
+def test_each_kind_of_encoder_has_random_weights_of_its_own(pretrained: Path, tmp_path: Path):
+    start = {"encoder": "mobilenetv4_conv_small", "pooling": "mean"}
+    configs = {
+        "a": COLAConfig(encoder="compact", pooling="statistics"),
+        "b": COLAConfig(encoder="compact", pooling="statistics", zero_init_residual=True),  # it has no such blocks
+        "c": COLAConfig(encoder="compact", pooling="mean"),
+        "d": COLAConfig(**start),
+        "e": COLAConfig(**start, zero_init_residual=True),
+    }
+    for name, config in configs.items():
+        COLAModel(config).save_pretrained(tmp_path / name)
+        COLAFeatureExtractor().save_pretrained(tmp_path / name)
+    checkpoints = [str(pretrained), *(str(tmp_path / name) for name in configs)]
+    methods = list_methods(checkpoints, ["random"], 1)
+    kinds = ["compact", "compact (pooling statistics)", "compact (pooling mean)"]
+    kinds += [f"mobilenetv4_conv_small (pooling mean{start})" for start in ("", ", zero_init_residual True")]
+    assert [method.name for method in methods] == [f"{kind}, random" for kind in kinds]
+    assert len({method.encoder_hash for method in methods}) == 5

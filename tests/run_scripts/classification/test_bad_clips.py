@@ -1,0 +1,65 @@
+"""Labelled clips that cannot be used."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from datasets import DatasetDict
+
+from feature_extraction import AudioDecodingError, load_audio_dataset
+from helpers import write_tones
+from run_scripts.classification import bad_clips
+from run_scripts.classification.bad_clips import drop_bad_clips, suggest_skipping
+from run_scripts.common.skipped import SKIPPED, count_kinds, read_notes, write_skipped
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> DatasetDict:
+    """Four clips of each class, of which one is damaged, one is missing, one is empty and one has a NaN."""
+    data = write_tones(tmp_path / "data", {"a": 200.0, "b": 2000.0}, 4, seconds=0.2)
+    (data / "a" / "1.wav").write_text("not audio")
+    (data / "a" / "2.wav").write_bytes(b"")
+    soundfile.write(data / "b" / "0.wav", np.array([0.1, np.nan, 0.2]), 16000, subtype="FLOAT")
+    splits = load_audio_dataset(str(data))
+    (data / "b" / "3.wav").unlink()
+    return splits
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_bad_clips_of_every_kind_are_left_out(splits: DatasetDict, num_workers: int):
+    bad_clips._checked.clear()
+    state = torch.get_rng_state()
+    kept, notes = drop_bad_clips(splits, num_workers=num_workers)
+    assert torch.equal(torch.get_rng_state(), state)
+    names = [Path(row["audio"]["path"]) for row in kept["train"]]
+    assert [f"{name.parent.name}/{name.stem}" for name in names] == ["a/0", "a/3", "b/1", "b/2"]
+    assert count_kinds(notes) == "1 damaged, 1 empty, 1 missing, 1 not finite"
+    assert all(note.name in note.reason for note in notes)
+
+
+def test_the_list_is_written_and_read(splits: DatasetDict, tmp_path: Path):
+    _, notes = drop_bad_clips(splits)
+    write_skipped(tmp_path, notes + notes)
+    assert read_notes(tmp_path / SKIPPED) == notes
+    kind, name, reason = (tmp_path / "skipped.tsv").read_text().splitlines()[0].split("\t")
+    assert kind == "damaged" and name.endswith(os.path.join("a", "1.wav")) and "is not audio" in reason
+    write_skipped(tmp_path, [])
+    assert not (tmp_path / SKIPPED).exists()
+
+
+def test_a_split_without_any_usable_clip_is_named(splits: DatasetDict):
+    with pytest.raises(ValueError, match="None of the 2 clips of the split 'test' can be used. The first: .*1.wav"):
+        drop_bad_clips(DatasetDict(test=splits["train"].select([1, 2])))
+
+
+@pytest.mark.parametrize("prefix", ["", "Caught X in DataLoader worker process 0.\nTraceback\na.AudioDecodingError: "])
+def test_errors_name_the_option(prefix: str):
+    with (
+        pytest.raises(AudioDecodingError, match="^x.wav is empty. Pass --skip_bad") as error,
+        suggest_skipping(),
+    ):
+        raise AudioDecodingError(f"{prefix}x.wav is empty.")
+    assert "Traceback" not in str(error.value)

@@ -1,0 +1,124 @@
+"""What `measure_speed.py` compares: for each figure, this project's way and what people would use in its place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Subject:
+    """
+    One row of the table.
+
+    Args:
+        name (`str`):
+            What the table calls it.
+        workload (`str`):
+            The function in `tools.speed.workloads` that sets it up.
+        arguments (`tuple[str, ...]`, *optional*):
+            The arguments of this function.
+    """
+
+    name: str
+    workload: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """
+    Subjects that do the same work, and take turns. The first of them is this project's.
+
+    Args:
+        title (`str`):
+            What is measured.
+        unit (`str`):
+            The unit of the speed, or of the time if `is_time`.
+        amount (`float`):
+            How many of these units one turn does. The time of a turn is multiplied by it if `is_time`.
+        subjects (`list[Subject]`):
+            What is compared.
+        is_time (`bool`, *optional*, defaults to `False`):
+            Whether the figure is a time, of which less is better.
+    """
+
+    title: str
+    unit: str
+    amount: float
+    subjects: list[Subject]
+    is_time: bool = False
+
+    def value(self, seconds: float) -> float:
+        """The figure of a turn that took this long."""
+        return self.amount * seconds if self.is_time else self.amount / seconds
+
+
+FIGURES = {
+    "log_mel": Figure(
+        "Log-mel features, 32 clips of 10 s",
+        "x real time",
+        320,
+        [
+            Subject("COLAFeatureExtractor", "features", ("cola",)),
+            Subject("ASTFeatureExtractor", "features", ("ASTFeatureExtractor",)),
+            Subject("WhisperFeatureExtractor", "features", ("WhisperFeatureExtractor",)),
+            Subject("ClapFeatureExtractor", "features", ("ClapFeatureExtractor",)),
+        ],
+    ),
+    "embedding": Figure(
+        "Embedding, 32 clips of 10 s, features included",
+        "x real time",
+        320,
+        [
+            Subject("COLAModel, compact", "cola_embedding", ("compact",)),
+            Subject("COLAModel, EfficientNet-B0", "cola_embedding", ("efficientnet_b0",)),
+            Subject("ASTModel", "ast_embedding"),
+            Subject("Wav2Vec2Model", "wav2vec2_embedding"),
+        ],
+    ),
+    "latency": Figure(
+        "One clip of 1 s, from waveform to embedding",
+        "ms",
+        1000,
+        [
+            Subject("COLAModel, compact", "cola_embedding", ("compact", "1", "1")),
+            Subject("COLAModel, EfficientNet-B0", "cola_embedding", ("efficientnet_b0", "1", "1")),
+        ],
+        is_time=True,
+    ),
+    "training_b0": Figure(
+        "Training step, EfficientNet-B0, 32 pairs",
+        "segments/s",
+        64,
+        [
+            Subject("run_pretraining.py", "training_step", ("paper",)),
+            Subject("timm and PyTorch in a plain loop", "plain_training_step"),
+            Subject("Keras, as in the authors' code", "keras_training_step"),
+        ],
+    ),
+    "training_best": Figure(
+        "Training step, --recipe best, 32 pairs",
+        "segments/s",
+        64,
+        [
+            Subject("with features and augmentation", "training_step", ("best", "features")),
+            Subject("without", "training_step", ("best",)),
+        ],
+    ),
+    "reading": Figure(
+        "Reading two crops of 10 s of FLAC, 48 kHz, stereo, 24 bits, one core",
+        "pairs/s",
+        16,
+        [Subject("random_segments", "segment_reading"), Subject("soundfile alone", "plain_reading")],
+    ),
+    "start": Figure(
+        "Start of a process",
+        "s",
+        1,
+        [
+            Subject("import modeling_cola", "python", ("-c", "import modeling_cola")),
+            Subject("import torch, timm", "python", ("-c", "import torch, timm")),
+            Subject("run_pretraining.py --help", "python", ("-m", "run_scripts.run_pretraining", "--help")),
+            Subject("first embedding", "python", ("-m", "tools.speed.first_embedding")),
+        ],
+        is_time=True,
+    ),
+}
