@@ -39,7 +39,7 @@ from run_scripts.classification.trainer_arguments import ClassificationArguments
 from run_scripts.common.files import is_disk_full
 from run_scripts.common.quiet import each_message_once, quiet_libraries
 from run_scripts.common.skipped import SKIPPED, count_kinds, read_notes, write_skipped
-from run_scripts.embedding.embedders import embed_clips
+from run_scripts.embedding.encode import embed_split
 
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def evaluate_embeddings(
     """
     first = {method.encoder_hash: method for method in reversed(methods)}
     embedders = {method.label: method.embedder() for method in first.values()}
-    embedded = {split: embed_clips(embedders, clips, name) for split, clips in splits.items()}
+    embedded = {split: embed_split(embedders, clips, name) for split, clips in splits.items()}
     metrics = {}
     for encoder_hash, method in first.items():
         started = time.perf_counter()

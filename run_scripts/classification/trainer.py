@@ -14,7 +14,7 @@ from modeling_cola import COLAModel
 from run_scripts.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from run_scripts.classification.report import PLOTS, format_model_card, write_example
 from run_scripts.common.files import share_weights, write_text
-from run_scripts.embedding.batches import batch_by_samples
+from run_scripts.embedding.encode import batch_by_samples
 
 
 Batch = dict[str, Any]

@@ -12,7 +12,8 @@ from run_scripts.benchmark.probes import linear_evaluation
 from run_scripts.benchmark.results import format_table
 from run_scripts.common.errors import UserError
 from run_scripts.common.plots import plot_accuracy_bars, plot_embedding_map
-from run_scripts.embedding.embedders import LOG_MEL, embed_clips, load_encoders, log_mel_statistics
+from run_scripts.embedding.embedders import LOG_MEL, load_encoders, log_mel_statistics
+from run_scripts.embedding.encode import embed_split
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.recipes import ModelSettings
 from run_scripts.pretraining.train import train
@@ -87,7 +88,7 @@ def compare(train_clips: Dataset, test_clips: Dataset, seed: int, name: str, out
     embedders = {LOG_MEL: log_mel_statistics(COLAFeatureExtractor())} | load_encoders([str(output_dir)], seed)
     embedders["COLA, frozen"] = embedders.pop(output_dir.name)
     (train_vectors, _), (test_vectors, _) = (
-        embed_clips(embedders, clips, name) for clips in (train_clips, test_clips)
+        embed_split(embedders, clips, name) for clips in (train_clips, test_clips)
     )
     results = {
         method: linear_evaluation(

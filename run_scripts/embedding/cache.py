@@ -15,6 +15,8 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ from feature_extraction.audio_source import file_system_name
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import DiskFullError, format_size, is_disk_full
-from run_scripts.embedding.batches import batch_by_samples
+from run_scripts.embedding.embedders import encoder_embedder
+from run_scripts.embedding.encode import embed_in_batches
 
 
 logger = logging.getLogger(__name__)
@@ -46,7 +49,6 @@ VECTORS = "vectors.f32"
 # hardly any difference in the paper's 100 epochs.
 WINDOWS_PER_HOP = 4
 MAX_WINDOWS = 64
-CLIPS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -182,20 +184,20 @@ def embed_cached(
     return Embeddings(vectors, offsets, labels=list(dataset[label_column]))
 
 
-@torch.inference_mode()
 def _embed(
     model: COLAModel, extractor: COLAFeatureExtractor, clips: Dataset, num_samples: int | None, num_workers: int
 ) -> Iterator[np.ndarray]:
     """Yields the vectors `[num_vectors, hidden_size]` of each clip."""
-    model.eval()
     loader = DataLoader(clips, batch_size=None, collate_fn=dict, num_workers=num_workers)
-    waveforms = (row["waveform"] for row in tqdm(loader, desc="Embedding clips", unit="clip", leave=False))
-    cut = (cut_windows(waveform, num_samples) if num_samples else [waveform] for waveform in waveforms)
-    for windows in batch_by_samples(cut, lambda clip_windows: sum(map(len, clip_windows)), CLIPS_AT_ONCE):
-        batch = [window for clip_windows in windows for window in clip_windows]
-        features = extractor(batch, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(model.device)
-        vectors = model(**features).pooler_output.float().cpu().numpy()
-        yield from np.split(vectors, np.cumsum([len(clip_windows) for clip_windows in windows])[:-1])
+    rows = enumerate(tqdm(loader, desc="Embedding clips", unit="clip", leave=False))
+    waveforms = (
+        (number, waveform)
+        for number, row in rows
+        for waveform in (cut_windows(row["waveform"], num_samples) if num_samples else [row["waveform"]])
+    )
+    embedded = embed_in_batches(encoder_embedder(model, extractor), waveforms)
+    for _, vectors in groupby(embedded, key=itemgetter(0)):
+        yield np.stack([vector for _, vector in vectors])
 
 
 def _read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,29 +1,20 @@
 """Embedders, which turn clips into vectors: by a frozen encoder, or by statistics of the log-mel spectrogram."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
-from tqdm.auto import tqdm
 from transformers import set_seed
 
-from feature_extraction import COLAFeatureExtractor, find_audio_column, load_audio, undecoded
-from modeling_cola import COLAConfig, COLAModel
-from run_scripts.embedding.batches import batch_by_samples
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 
 
 LOG_MEL = "log-mel statistics"
 
-# An embedder takes mono waveforms at 16 kHz and returns a vector for each, `[N, D]`.
-Embedder = Callable[[list[np.ndarray]], np.ndarray]
-
-# How many decoded clips, and how many of their samples, are in memory at a time: at 16 kHz 70 minutes, or 268 MB. One
-# clip may be longer.
-CLIPS_AT_ONCE = 128
-SAMPLES_AT_ONCE = 2**26
+# An embedder takes mono waveforms at 16 kHz and returns a vector for each, `[N, D]`, or its windows', `[N][W, D]`.
+Embedder = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 
 def log_mel_statistics(extractor: COLAFeatureExtractor) -> Embedder:
@@ -45,91 +36,32 @@ def log_mel_statistics(extractor: COLAFeatureExtractor) -> Embedder:
     return embed
 
 
-def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor) -> Embedder:
+def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor, windows: bool = False) -> Embedder:
     """
     Builds the embedder of a frozen encoder and puts the model into evaluation mode.
 
-    A clip's vector is `pooler_output`: the encoder's output h, averaged over the clip's windows.
+    A clip's vector is `pooler_output`: the encoder's output h, averaged over the clip's windows. With `windows` each
+    clip has its h `[W, D]` instead.
     """
-    device = model.device
     model.eval()
 
-    @torch.inference_mode()
-    def embed(waveforms: list[np.ndarray]) -> np.ndarray:
-        features = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(device)
-        return model(**features).pooler_output.float().cpu().numpy()
+    def embed(waveforms: list[np.ndarray]) -> Sequence[np.ndarray]:
+        outputs = encode_waveforms(model, extractor, waveforms)
+        if not windows:
+            return outputs.pooler_output.float().cpu().numpy()
+        counts = outputs.window_mask.sum(1).tolist()
+        return [h[:count].float().cpu().numpy() for h, count in zip(outputs.last_hidden_state, counts)]
 
     return embed
 
 
-def iterate_waveforms(dataset: Dataset, sampling_rate: int, description: str) -> Iterator[np.ndarray]:
-    """
-    Decodes the clips of a data set one after another.
-
-    Args:
-        dataset (`Dataset`):
-            Clips with one column of audio.
-        sampling_rate (`int`):
-            The sampling rate in Hz to resample to.
-        description (`str`):
-            The text of the progress bar.
-    """
-    column = find_audio_column(dataset)
-    rows = undecoded(dataset.select_columns([column]), column)
-    for row in tqdm(rows, desc=description, leave=False):
-        yield load_audio(row[column], sampling_rate)
-
-
-def embed_all(embed: Embedder, waveforms: list[np.ndarray], description: str, batch_size: int = 32) -> np.ndarray:
-    """
-    Embeds waveforms in batches of similar length and returns their vectors `[N, D]` in the order of the waveforms.
-
-    Args:
-        embed (`Embedder`):
-            The embedder.
-        waveforms (`list[np.ndarray]`):
-            Mono waveforms at 16 kHz.
-        description (`str`):
-            The text of the progress bar.
-        batch_size (`int`, *optional*, defaults to 32):
-            The greatest number of waveforms in a batch. Batches of long waveforms are smaller.
-    """
-    order = np.argsort([len(waveform) for waveform in waveforms], kind="stable")
-    batches = list(batch_by_samples(order, lambda i: len(waveforms[i]), batch_size))
-    vectors = [
-        embed([waveforms[i] for i in batch]) for batch in tqdm(batches, desc=description, leave=False, unit="batch")
-    ]
-    return np.concatenate(vectors)[np.argsort(order)]
-
-
-def embed_clips(
-    embedders: dict[str, Embedder], dataset: Dataset, name: str, sampling_rate: int = 16000
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """
-    Embeds all clips of a data set by several embedders, and decodes each clip only once.
-
-    Args:
-        embedders (`dict[str, Embedder]`):
-            The embedders by name.
-        dataset (`Dataset`):
-            Clips with one column of audio.
-        name (`str`):
-            The name of the task, for progress bars.
-        sampling_rate (`int`, *optional*, defaults to 16000):
-            The sampling rate in Hz that the embedders take.
-
-    Returns:
-        `tuple[dict[str, np.ndarray], dict[str, float]]`: For each embedder its vectors `[N, D]`, and the seconds that
-        it took, decoding not included.
-    """
-    vectors, seconds = {method: [] for method in embedders}, dict.fromkeys(embedders, 0.0)
-    decoded = iterate_waveforms(dataset, sampling_rate, f"{name}: decoding")
-    for waveforms in batch_by_samples(decoded, len, CLIPS_AT_ONCE, SAMPLES_AT_ONCE, padded=False):
-        for method, embed in embedders.items():
-            started = time.perf_counter()
-            vectors[method].append(embed_all(embed, waveforms, f"{name}: {method}"))
-            seconds[method] += time.perf_counter() - started
-    return {method: np.concatenate(chunks) for method, chunks in vectors.items()}, seconds
+@torch.inference_mode()
+def encode_waveforms(
+    model: COLAModel, extractor: COLAFeatureExtractor, waveforms: list[np.ndarray] | torch.Tensor
+) -> COLAModelOutput:
+    """Computes the output of a model, on its device, for a batch of mono waveforms at the extractor's rate."""
+    features = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    return model(**features.to(model.device))
 
 
 def load_encoder(checkpoint: str, seed: int | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:

@@ -1,25 +1,139 @@
 """From audio to vectors: many clips in batches, and recordings of any length in bounded memory."""
 
 import copy
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
 
-from feature_extraction import BadClipError, COLAFeatureExtractor, open_audio
+from feature_extraction import (
+    BadClipError,
+    COLAFeatureExtractor,
+    find_audio_column,
+    load_audio,
+    open_audio,
+    undecoded,
+)
 from modeling_cola import COLAModel
-from run_scripts.embedding.batches import batch_by_samples
+from run_scripts.embedding.embedders import Embedder, encoder_embedder
 
 
+Item = TypeVar("Item")
 Key = TypeVar("Key")
 
-# How many decoded clips, and how many of their samples after padding, are in memory at a time: 9 minutes at 16 kHz, or
-# 34 MB.
-CLIPS_AT_ONCE = 32
+# How many decoded clips, and how many of their samples, are in memory at a time: 9 minutes at 16 kHz, or 34 MB. They
+# are embedded in batches of similar length, which have as many samples after padding at most.
+CLIPS_AT_ONCE = 128
 SAMPLES_AT_ONCE = 2**23
+CLIPS_IN_BATCH = 32
 # How many windows of a longer recording are encoded at a time: with the model's defaults, four minutes of audio.
 WINDOWS_AT_ONCE = 256
+
+
+def batch_by_samples(
+    items: Iterable[Item],
+    num_samples: Callable[[Item], int],
+    max_items: int,
+    max_samples: int | None = None,
+    padded: bool = True,
+) -> Iterator[list[Item]]:
+    """
+    Groups items into batches, in their order, that are bounded by their samples, so that one long recording does not
+    exhaust the memory. An item that is longer than a batch may be is a batch of its own.
+
+    Args:
+        items (`Iterable`):
+            The items, for example waveforms. They are consumed one by one.
+        num_samples (`Callable`):
+            Returns the length of an item in samples.
+        max_items (`int`):
+            The greatest number of items in a batch.
+        max_samples (`int`, *optional*, defaults to `SAMPLES_AT_ONCE`):
+            The greatest number of samples in a batch.
+        padded (`bool`, *optional*, defaults to `True`):
+            Whether all items of a batch count as much as its longest one, to which they are padded.
+    """
+    max_samples = SAMPLES_AT_ONCE if max_samples is None else max_samples
+    batch, total, longest = [], 0, 0
+    for item in items:
+        length = num_samples(item)
+        total, longest = total + length, max(longest, length)
+        size = longest * (len(batch) + 1) if padded else total
+        if batch and (size > max_samples or len(batch) == max_items):
+            yield batch
+            batch, total, longest = [], length, length
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def embed_in_batches(embed: Embedder, clips: Iterable[tuple[Key, Any]]) -> Iterator[tuple[Key, Any]]:
+    """
+    Embeds a stream of waveforms, in batches of similar length. This is the loop by which all jobs embed clips; the
+    memory does not depend on how many there are.
+
+    Args:
+        embed (`Embedder`):
+            The embedder.
+        clips (`Iterable`):
+            Pairs of anything that tells the clip, and its mono waveform at the rate of the embedder. What is not an
+            array, such as the error of a clip that cannot be decoded, is passed on.
+
+    Returns:
+        `Iterator`: For each clip, in their order, what tells it and what the embedder returns for it.
+    """
+    for group in batch_by_samples(clips, _count_samples, CLIPS_AT_ONCE, padded=False):
+        waveforms = [(number, content) for number, (_, content) in enumerate(group) if isinstance(content, np.ndarray)]
+        vectors = {}
+        for batch in batch_by_samples(sorted(waveforms, key=_count_samples), _count_samples, CLIPS_IN_BATCH):
+            vectors |= zip((number for number, _ in batch), embed([waveform for _, waveform in batch]))
+        for number, (key, content) in enumerate(group):
+            yield key, vectors.get(number, content)
+
+
+def _count_samples(clip: tuple[Any, Any]) -> int:
+    return len(clip[1]) if isinstance(clip[1], np.ndarray) else 0
+
+
+def embed_split(
+    embedders: dict[str, Embedder], dataset: Dataset, name: str, sampling_rate: int = 16000
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """
+    Embeds all clips of a data set by several embedders, and decodes each clip only once.
+
+    Args:
+        embedders (`dict[str, Embedder]`):
+            The embedders by name, each of which returns a vector for a clip.
+        dataset (`Dataset`):
+            Clips with one column of audio.
+        name (`str`):
+            The name of the task, for the progress bar.
+        sampling_rate (`int`, *optional*, defaults to 16000):
+            The sampling rate in Hz that the embedders take.
+
+    Returns:
+        `tuple[dict[str, np.ndarray], dict[str, float]]`: For each embedder its vectors `[N, D]`, and the seconds that
+        it took, decoding not included.
+    """
+    seconds = dict.fromkeys(embedders, 0.0)
+
+    def embed_by_each(waveforms: list[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+        vectors = []
+        for method, embed in embedders.items():
+            started = time.perf_counter()
+            vectors.append(embed(waveforms))
+            seconds[method] += time.perf_counter() - started
+        return list(zip(*vectors))
+
+    column = find_audio_column(dataset)
+    rows = undecoded(dataset.select_columns([column]), column)
+    rows = tqdm(rows, desc=f"{name}: embedding", unit="clip", leave=False)
+    clips = enumerate(load_audio(row[column], sampling_rate) for row in rows)
+    vectors = zip(*(vectors for _, vectors in embed_in_batches(embed_by_each, clips)))
+    return {method: np.stack(clip_vectors) for method, clip_vectors in zip(embedders, vectors)}, seconds
 
 
 class EmbeddedClip(NamedTuple):
@@ -109,49 +223,36 @@ def embed_clips(
         `Iterator`: For each clip, in their order, what tells it and the [`EmbeddedClip`], or the [`BadClipError`] that
         says why it cannot be used. Take the `chunks` of a clip before you ask for the next one.
     """
-    model.eval()
-    opened = (_decode(key, audio, extractor.sampling_rate) for key, audio in clips)
-    for batch in batch_by_samples(opened, lambda clip: clip.num_samples, CLIPS_AT_ONCE, SAMPLES_AT_ONCE):
-        if batch[0].num_samples > SAMPLES_AT_ONCE:  # it is alone in its batch
-            yield batch[0].key, _embed_long(model, extractor, batch[0].content)
-            continue
-        waveforms = [clip.content for clip in batch if isinstance(clip.content, np.ndarray)]
-        vectors = iter(_encode(model, extractor, waveforms) if waveforms else ())
-        for key, content, num_samples in batch:
-            if isinstance(content, BadClipError):
-                yield key, content
-            else:
-                windows = next(vectors)
-                yield key, EmbeddedClip(num_samples / extractor.sampling_rate, len(windows), iter([windows]))
+    embed = encoder_embedder(model, extractor, windows=True)
+    decoded = (_decode(key, audio, extractor.sampling_rate) for key, audio in clips)
+    for (key, num_samples), content in embed_in_batches(embed, decoded):
+        if isinstance(content, _LongRecording):
+            content = _embed_long(model, extractor, content.source)
+        elif not isinstance(content, BadClipError):
+            content = EmbeddedClip(num_samples / extractor.sampling_rate, len(content), iter([content]))
+        yield key, content
 
 
-class _Decoded(NamedTuple):
-    """A clip and its waveform, the error that says why there is none or, for a long recording, its source."""
+class _LongRecording(NamedTuple):
+    """A recording that is too long to be decoded at once."""
 
-    key: Any
-    content: Any
-    num_samples: int
+    source: Any
 
 
-def _decode(key: Any, source: Any, sampling_rate: int) -> _Decoded:
+def _decode(
+    key: Key, source: Any, sampling_rate: int
+) -> tuple[tuple[Key, int], np.ndarray | _LongRecording | BadClipError]:
+    """Returns what tells a clip, with its number of samples, and its waveform or what takes the place of it."""
     if isinstance(source, BadClipError):
-        return _Decoded(key, source, 0)
+        return (key, 0), source
     try:
         with open_audio(source, sampling_rate) as audio:
             if audio.num_samples > SAMPLES_AT_ONCE:
-                return _Decoded(key, source, audio.num_samples)
+                return (key, audio.num_samples), _LongRecording(source)
             waveform = audio.read()
-            return _Decoded(key, waveform, len(waveform))
+            return (key, len(waveform)), waveform
     except BadClipError as error:
-        return _Decoded(key, error, 0)
-
-
-@torch.inference_mode()
-def _encode(model: COLAModel, extractor: COLAFeatureExtractor, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-    features = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt").to(model.device)
-    outputs = model(**features)
-    counts = outputs.window_mask.sum(1).tolist()
-    return [h[:count].float().cpu().numpy() for h, count in zip(outputs.last_hidden_state, counts)]
+        return (key, 0), error
 
 
 def _embed_long(model: COLAModel, extractor: COLAFeatureExtractor, source: Any) -> EmbeddedClip | BadClipError:
@@ -183,6 +284,7 @@ def _embed_chunks(
 ) -> Iterator[np.ndarray]:
     extractor = copy.copy(extractor)
     extractor.do_normalize = False  # the gain is that of the whole recording
+    embed = encoder_embedder(model, extractor, windows=True)
     step = WINDOWS_AT_ONCE * model.config.window_hop * extractor.hop_length
     size = step + extractor.num_samples(model.config.window_size - model.config.window_hop)
     waveform, missing = np.empty(0, np.float32), num_windows
@@ -193,6 +295,6 @@ def _embed_chunks(
             while sum(map(len, parts)) < size and (block := next(blocks, None)) is not None:
                 parts.append(block * np.float32(gain))
             waveform = np.concatenate(parts)
-            (vectors,) = _encode(model, extractor, [waveform[:size]])
+            (vectors,) = embed([waveform[:size]])
             yield vectors[: min(WINDOWS_AT_ONCE, missing)]
             waveform, missing = waveform[step:], missing - WINDOWS_AT_ONCE

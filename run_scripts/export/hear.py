@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from run_scripts.embedding.embedders import encode_waveforms
 from run_scripts.export.timestamps import TimestampEmbedder
 
 
@@ -41,7 +42,6 @@ def get_timestamp_embeddings(audio: torch.Tensor, model: HearModel) -> tuple[tor
     return embeddings, timestamps.expand(len(audio), -1)
 
 
-@torch.inference_mode()
 def get_scene_embeddings(audio: torch.Tensor, model: HearModel) -> torch.Tensor:
     """Embeds waveforms `[n_sounds, n_samples]` as a whole: `[n_sounds, hidden_size]`, the mean over windows."""
-    return model.model(**model.features(audio)).pooler_output.float()
+    return encode_waveforms(model.model, model.extractor, audio).pooler_output.float()

@@ -13,7 +13,8 @@ from run_scripts.benchmark.probes import linear_evaluation
 from run_scripts.classification.bad_clips import drop_bad_clips
 from run_scripts.classification.labels import load_labelled
 from run_scripts.common.skipped import count_kinds
-from run_scripts.embedding.embedders import embed_clips, encoder_embedder
+from run_scripts.embedding.embedders import encoder_embedder
+from run_scripts.embedding.encode import embed_split
 
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class LinearProbe:
         with evaluating(model):
             embedders = {"probe": encoder_embedder(model, self.extractor)}
             for split, clips in self.splits.items():
-                embedded, _ = embed_clips(embedders, clips, f"probe, {split}", self.extractor.sampling_rate)
+                embedded, _ = embed_split(embedders, clips, f"probe, {split}", self.extractor.sampling_rate)
                 vectors[split] = embedded["probe"]
         labels = {split: clips["label"] for split, clips in self.splits.items()}
         return linear_evaluation(vectors["train"], labels["train"], vectors["test"], labels["test"])

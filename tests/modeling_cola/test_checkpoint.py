@@ -12,7 +12,7 @@ import torch
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification, COLAForPreTraining, COLAModel
-from run_scripts.embedding.embedders import embed_all, encoder_embedder
+from run_scripts.embedding.embedders import encoder_embedder
 from tools.synthesis.corpus import FAMILIES, synthesize_clip
 
 
@@ -93,7 +93,7 @@ def test_matches_the_halves_of_recordings_better_than_random_weights(model: COLA
 
     def accuracy(model: COLAModel) -> float:
         embed = encoder_embedder(model, COLAFeatureExtractor.from_pretrained(checkpoint))
-        halves = np.stack([embed_all(embed, [clip[half] for clip in clips], "halves") for half in HALVES])
+        halves = np.stack([embed([clip[half] for clip in clips]) for half in HALVES])
         halves = (halves - halves.mean((0, 1))) / halves.std((0, 1)).clip(1e-6)
         first, second = halves / np.linalg.norm(halves, axis=-1, keepdims=True)
         return float(((first @ second.T).argmax(1) == np.arange(len(clips))).mean())

@@ -13,8 +13,8 @@ from feature_extraction import COLAFeatureExtractor, load_audio, load_audio_data
 from helpers import write_tones
 from modeling_cola import COLAConfig, COLAModel
 from run_scripts.common.files import DiskFullError
-from run_scripts.embedding import batches
 from run_scripts.embedding import cache as cache_module
+from run_scripts.embedding import encode
 from run_scripts.embedding.cache import Embeddings, cut_windows, embed_cached, hash_clips, hash_encoder
 
 
@@ -151,7 +151,7 @@ def test_one_long_clip_does_not_pad_the_short_ones(
     rng, extractor = np.random.default_rng(0), COLAFeatureExtractor
     soundfile.write(tmp_path / "clips" / "a" / "1.wav", 0.1 * rng.standard_normal(60 * 16000), 16000)
     before = {mode: embed(model, clips, tmp_path / "before", mode).vectors for mode in (False, True)}
-    monkeypatch.setattr(batches, "MAX_BATCH_SAMPLES", 500_000)
+    monkeypatch.setattr(encode, "SAMPLES_AT_ONCE", 500_000)
     shapes, log_mel = [], extractor.log_mel
 
     def spy(self: COLAFeatureExtractor, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple:
@@ -161,7 +161,7 @@ def test_one_long_clip_does_not_pad_the_short_ones(
     monkeypatch.setattr(extractor, "log_mel", spy)
     for mode, vectors in before.items():
         np.testing.assert_allclose(embed(model, clips, tmp_path / "after", mode).vectors, vectors, atol=1e-6)
-    assert shapes == [(1, 8000), (1, 960000), (2, 24000), (1, 8000), (64, 15600), (8, 15600)]
+    assert shapes == [(1, 8000), (1, 960000), (2, 24000), (32, 15600), (32, 15600), (9, 15600)]
 
 
 def test_a_full_disk_is_named_with_the_room_that_is_missing(
