@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.classification.train import train_classifier
-    from run_scripts.classification.trainer_arguments import ClassificationArguments
+    from run_scripts.classification.trainer import ClassificationArguments
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.lock import locked
     from run_scripts.common.quiet import quiet_libraries

@@ -35,7 +35,7 @@ from run_scripts.classification import train
 from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.bad_clips import drop_bad_clips, suggest_skipping
 from run_scripts.classification.train import train_classifier
-from run_scripts.classification.trainer_arguments import ClassificationArguments
+from run_scripts.classification.trainer import ClassificationArguments
 from run_scripts.common.files import is_disk_full
 from run_scripts.common.quiet import each_message_once, quiet_libraries
 from run_scripts.common.skipped import SKIPPED, count_kinds, read_notes, write_skipped

@@ -12,7 +12,7 @@ from run_scripts.classification.arguments import DataArguments
 from run_scripts.classification.bad_clips import drop_bad_clips
 from run_scripts.classification.labels import LabelledClips, load_rows, prepare_clips
 from run_scripts.classification.paper_tasks import TASKS
-from run_scripts.classification.trainer_arguments import ClassificationArguments
+from run_scripts.classification.trainer import ClassificationArguments
 from run_scripts.common.skipped import SKIPPED, count_kinds, write_skipped
 from run_scripts.embedding.cache import embed_cached
 
@@ -71,7 +71,7 @@ def prepare_splits(
 ) -> tuple[Dataset, Dataset, Dataset]:
     """
     Prepares the training, validation and test clips to be decoded as they are needed: training clips when they are
-    accessed, as random segments of `window_size` frames, and the others by a [`WholeClipCollator`].
+    accessed, as random segments of `window_size` frames, and the others by a [`ClipCollator`].
     """
     columns = clips.audio_column, clips.label_column
     train, validation, test = (

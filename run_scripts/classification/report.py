@@ -1,19 +1,21 @@
 """What is left beside a trained classifier: plots of its metrics by class, and a model card."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix, f1_score
 
 from modeling_cola import COLAConfig
 from run_scripts.classification.arguments import CHECKPOINT_MODES, MODES, DataArguments, ModelArguments
-from run_scripts.classification.metrics import average_precisions, class_f1
-from run_scripts.classification.trainer_arguments import ClassificationArguments
 from run_scripts.common.hub import hub_name
 from run_scripts.common.plots import plot_class_bars, plot_confusion_matrix
+
+
+if TYPE_CHECKING:  # of the Trainer, which writes the card
+    from run_scripts.classification.trainer import ClassificationArguments
 
 
 # The name of each metric for readers, and on the Hub.
@@ -47,7 +49,7 @@ def plot_metrics(logits: np.ndarray, labels: np.ndarray, names: list[str], outpu
         plot_class_bars(average_precisions(logits, labels), names, output_dir / PER_CLASS, "average precision")
         return
     predicted = logits.argmax(-1)
-    f1 = class_f1(predicted, labels, len(names))
+    f1 = f1_score(labels, predicted, labels=range(len(names)), average=None, zero_division=0)
     f1[~np.isin(range(len(names)), labels)] = np.nan  # These classes have no test clips.
     plot_class_bars(f1, names, output_dir / PER_CLASS, "F1")
     if len(names) <= MAX_CONFUSION_CLASSES:
@@ -55,7 +57,21 @@ def plot_metrics(logits: np.ndarray, labels: np.ndarray, names: list[str], outpu
         plot_confusion_matrix(matrix, names, output_dir / CONFUSION_MATRIX)
 
 
-def describe_recipe(model_args: ModelArguments, args: ClassificationArguments, config: COLAConfig) -> dict[str, Any]:
+def average_precisions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """
+    Computes the average precision of each class, `[num_labels]`, and NaN for a class that occurs in no clip.
+
+    Args:
+        logits (`np.ndarray` of shape `(N, num_labels)`):
+            The classifier's predictions.
+        labels (`np.ndarray` of shape `(N, num_labels)`):
+            Vectors of 0 and 1.
+    """
+    scored = zip(labels.T, logits.T)
+    return np.array([average_precision_score(truth, score) if truth.any() else np.nan for truth, score in scored])
+
+
+def describe_recipe(model_args: ModelArguments, args: "ClassificationArguments", config: COLAConfig) -> dict[str, Any]:
     """Lists the settings of a training run, by their names in the model card."""
     checkpoint = model_args.model_name_or_path
     kept = f"the epoch of the best validation {args.metric_for_best_model}"
@@ -79,7 +95,7 @@ def describe_recipe(model_args: ModelArguments, args: ClassificationArguments, c
 
 
 def describe_origin(
-    model_args: ModelArguments, data_args: DataArguments, args: ClassificationArguments
+    model_args: ModelArguments, data_args: DataArguments, args: "ClassificationArguments"
 ) -> dict[str, Any]:
     """What the Hub reads of a classifier's origin: its base model and its data if they are on the Hub, its licence."""
     data = hub_name(data_args.dataset_name)

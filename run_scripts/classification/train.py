@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, default_data_collator, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
@@ -25,11 +26,11 @@ from run_scripts.classification.data import embed_splits, load_clips, prepare_sp
 from run_scripts.classification.labels import LabelledClips
 from run_scripts.classification.report import METRICS, PLOTS, describe_origin, describe_recipe, plot_metrics
 from run_scripts.classification.trainer import (
+    ClassificationArguments,
     ClassificationTrainer,
-    WholeClipCollator,
+    ClipCollator,
     balanced_weights,
 )
-from run_scripts.classification.trainer_arguments import ClassificationArguments
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import checkpoint_size, report_full_disk, write_text
 from run_scripts.embedding.cache import CachedEncoder
@@ -203,16 +204,15 @@ def build_trainer(
     if model.encoder_frozen and cache_dir != "off":
         train, validation, test = embed_splits(encoder, extractor, clips, args, cache_dir)
         model.cola = CachedEncoder()
-        collator = evaluation_collator = default_data_collator
+        collator = default_data_collator
         args.hub_strategy = HubStrategy.END  # Checkpoints have no encoder, so only the final model is pushed.
     else:
         train, validation, test = prepare_splits(extractor, clips, model.config.window_size)
-        collator = COLADataCollator(extractor)
         decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column)
-        evaluation_collator = WholeClipCollator(decoder, collator)
+        collator = ClipCollator(decoder, COLADataCollator(extractor))
     weights = None
     if args.class_weights == "balanced":
-        weights = balanced_weights(list(clips.train[clips.label_column]), len(clips.classes))
+        weights = balanced_weights(np.array(clips.train[clips.label_column]), len(clips.classes))
     patience = args.early_stopping_patience
     trainer = ClassificationTrainer(
         model=model,
@@ -220,7 +220,6 @@ def build_trainer(
         train_dataset=train,
         eval_dataset=validation,
         data_collator=collator,
-        evaluation_collator=evaluation_collator,
         class_weights=weights,
         encoder=encoder,
         callbacks=[EarlyStoppingCallback(patience)] if patience else None,

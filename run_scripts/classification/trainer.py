@@ -1,18 +1,20 @@
-"""The Trainer of classifiers, which evaluates on whole clips of any length."""
+"""The Trainer of classifiers, which evaluates on whole clips of any length, and its arguments."""
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset
-from transformers import EvalPrediction, Trainer
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight
+from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from feature_extraction import ClipDecoder, COLADataCollator, open_audio
 from modeling_cola import COLAModel
-from run_scripts.classification.metrics import ClassificationMetrics, MultiLabelMetrics
-from run_scripts.classification.report import PLOTS, format_model_card, write_example
+from run_scripts.classification.arguments import ProtocolArguments
+from run_scripts.classification.report import PLOTS, average_precisions, format_model_card, write_example
 from run_scripts.common.files import share_weights, write_text
 from run_scripts.embedding.encode import batch_by_samples
 
@@ -20,10 +22,25 @@ from run_scripts.embedding.encode import batch_by_samples
 Batch = dict[str, Any]
 
 
-class WholeClipCollator:
+@dataclass
+class ClassificationArguments(ProtocolArguments, TrainingArguments):
+    """The Trainer's arguments, with the defaults of [`ProtocolArguments`]."""
+
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available,
+        metadata={"help": "Whether to pin memory, which makes copies to a GPU faster."},
+    )
+
+    def __post_init__(self) -> None:
+        ProtocolArguments.__post_init__(self)
+        TrainingArguments.__post_init__(self)
+
+
+class ClipCollator:
     """
-    Makes a batch of rows whose audio is encoded, each of them a whole clip. A batch that would be too large in memory
-    is not decoded: it has the `labels` and, as `parts`, the rows of several smaller batches, which [`decode`] makes.
+    Makes a batch of decoded rows, such as the segments of training, or of rows whose audio is encoded, each of them a
+    whole clip. If the whole clips together would be too large in memory, none is decoded: the batch has the `labels`
+    and, as `parts`, the rows of several smaller batches, which [`decode`] makes.
 
     Args:
         decoder ([`ClipDecoder`]):
@@ -36,6 +53,8 @@ class WholeClipCollator:
         self.decoder, self.collator = decoder, collator
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
+        if "waveform" in rows[0]:
+            return self.collator(rows)
         parts = list(batch_by_samples(rows, self._count_samples, max_items=len(rows)))
         if len(parts) == 1:
             return self.decode(rows)
@@ -52,11 +71,22 @@ class WholeClipCollator:
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Computes the metrics of single-label or multi-label predictions, depending on the shape of the labels."""
+    """
+    Computes accuracy and macro F1 or, where a clip may have several labels, mean average precision (`map`) and macro
+    F1. In that case, classes that occur in no clip are left out, because their average precision is undefined, and a
+    class is predicted where its logit is above 0.
+    """
     logits, labels = prediction.predictions, prediction.label_ids
-    if labels.ndim == 2:
-        return MultiLabelMetrics(keep_in_memory=True).compute(predictions=logits, references=labels.astype(int))
-    return ClassificationMetrics(keep_in_memory=True).compute(predictions=logits.argmax(-1), references=labels)
+    if labels.ndim == 1:
+        predicted = logits.argmax(-1)
+        macro_f1 = f1_score(labels, predicted, average="macro", zero_division=0)
+        return {"accuracy": float(accuracy_score(labels, predicted)), "macro_f1": float(macro_f1)}
+    occurs = labels.any(0)
+    if not occurs.any():
+        return {"map": 0.0, "macro_f1": 0.0}
+    logits, labels = logits[:, occurs], labels[:, occurs]
+    macro_f1 = f1_score(labels, logits > 0, average="macro", zero_division=0)
+    return {"map": float(average_precisions(logits, labels).mean()), "macro_f1": float(macro_f1)}
 
 
 class ClassificationTrainer(Trainer):
@@ -65,8 +95,6 @@ class ClassificationTrainer(Trainer):
     weights, and that `push_to_hub` writes the model card of this project.
 
     Args:
-        evaluation_collator (`Callable`):
-            Makes the batches of evaluation; `data_collator` makes those of training.
         class_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*):
             How much each class counts in the loss. Where a clip has several labels, these are the weights of the
             clips that have the label. Defaults to the model's own loss.
@@ -80,28 +108,9 @@ class ClassificationTrainer(Trainer):
     recipe: dict[str, Any] | None = None
     origin: dict[str, Any] | None = None
 
-    def __init__(
-        self,
-        evaluation_collator: Callable[[list], Batch],
-        class_weights: torch.Tensor | None = None,
-        encoder: COLAModel | None = None,
-        **kwargs: Any,
-    ):
+    def __init__(self, class_weights: torch.Tensor | None = None, encoder: COLAModel | None = None, **kwargs: Any):
         super().__init__(compute_metrics=compute_metrics, **kwargs)
         self.class_weights, self.encoder = class_weights, encoder
-        self.training_collator, self.evaluation_collator = self.data_collator, evaluation_collator
-
-    def get_train_dataloader(self) -> DataLoader:
-        self.data_collator = self.training_collator
-        return super().get_train_dataloader()
-
-    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
-        self.data_collator = self.evaluation_collator
-        return super().get_eval_dataloader(eval_dataset)
-
-    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
-        self.data_collator = self.evaluation_collator
-        return super().get_test_dataloader(test_dataset)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: Batch, return_outputs: bool = False, **kwargs: Any
@@ -128,7 +137,7 @@ class ClassificationTrainer(Trainer):
         if "parts" not in inputs:
             return super().prediction_step(model, inputs, *args, **kwargs)
         step, sizes = super().prediction_step, [len(rows) for rows in inputs["parts"]]
-        parts = map(self.evaluation_collator.decode, inputs["parts"])
+        parts = map(self.data_collator.decode, inputs["parts"])
         losses, logits, labels = zip(*(step(model, part, *args, **kwargs) for part in parts))
         loss = sum(size * part_loss for size, part_loss in zip(sizes, losses)) / sum(sizes)
         if logits[0] is None:  # with `prediction_loss_only`
@@ -144,23 +153,23 @@ class ClassificationTrainer(Trainer):
             write_text(output_dir / "README.md", str(card))
 
 
-def balanced_weights(labels: list[Any], num_classes: int) -> torch.Tensor:
+def balanced_weights(labels: np.ndarray, num_classes: int) -> torch.Tensor:
     """
-    Computes weights by which each class counts as much as any other, `[num_classes]`.
+    Computes weights by which each class counts as much as any other, `[num_classes]`. The weight of a class without
+    clips is 1.
 
     Args:
-        labels (`list`):
-            The labels of the training clips: class indices, or vectors of 0.0 and 1.0. For class indices, the weight
-            of a class is the number of clips over that of clips of this class and of classes, as in scikit-learn. For
-            vectors, it is the number of clips without the label over that of clips with it.
+        labels (`np.ndarray` of shape `(N,)` or `(N, num_classes)`):
+            The labels of the training clips: class indices, or vectors of 0 and 1. For vectors, the weight of a class
+            is the number of clips without the label over that of clips with it.
         num_classes (`int`):
-            The number of classes. The weight of a class without clips is 1.
+            The number of classes.
     """
-    labels = torch.tensor(labels)
+    weights = np.ones(num_classes)
     if labels.ndim == 2:
         counts = labels.sum(0)
-        weights = (len(labels) - counts) / counts
+        np.divide(len(labels) - counts, counts, out=weights, where=counts > 0)
     else:
-        counts = torch.bincount(labels, minlength=num_classes)
-        weights = len(labels) / (num_classes * counts)
-    return torch.where(counts > 0, weights, 1.0)
+        classes = np.unique(labels)
+        weights[classes] = compute_class_weight("balanced", classes=classes, y=labels)
+    return torch.tensor(weights, dtype=torch.float32)

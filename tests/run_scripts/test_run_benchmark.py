@@ -15,7 +15,7 @@ from modeling_cola import COLAModel
 from run_scripts import run_benchmark, run_classification
 from run_scripts.benchmark import evaluate as evaluate_module
 from run_scripts.classification.arguments import DataArguments, ModelArguments
-from run_scripts.classification.trainer_arguments import ClassificationArguments
+from run_scripts.classification.trainer import ClassificationArguments
 from run_scripts.common import files, resume
 from run_scripts.common.files import DiskFullError
 from run_scripts.embedding.embedders import LOG_MEL

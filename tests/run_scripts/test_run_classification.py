@@ -22,8 +22,7 @@ from run_scripts import run_classification
 from run_scripts.classification import train
 from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.train import build_model, find_checkpoint, train_classifier
-from run_scripts.classification.trainer import ClassificationTrainer
-from run_scripts.classification.trainer_arguments import ClassificationArguments
+from run_scripts.classification.trainer import ClassificationArguments, ClassificationTrainer
 from run_scripts.common.files import DiskFullError
 from run_scripts.embedding import cache
 
