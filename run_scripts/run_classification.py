@@ -30,13 +30,11 @@ warning says why.
 
 import json
 import logging
-import re
+import sys
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import transformers
 from transformers import HfArgumentParser
 
 from run_scripts.classification.arguments import DataArguments, ModelArguments, ProtocolArguments
@@ -48,17 +46,17 @@ TRAINER_PAGE = "https://huggingface.co/docs/transformers/main_classes/trainer"
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Runs the job with command-line arguments and returns what [`train_classifier`] returns."""
-    parser = HfArgumentParser((ModelArguments, DataArguments, ProtocolArguments), allow_abbrev=False)
-    parser.add_argument_group(f"all other arguments of the Trainer ({TRAINER_PAGE})", list_trainer_arguments())
-    parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    # Only now, so that --help and a wrong argument are quick.
+    argv = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(argv):  # which need not wait for the libraries, nor list the Trainer's 100 arguments
+        epilog = f"All other arguments of the Trainer are taken as well: {TRAINER_PAGE}"
+        HfArgumentParser((ModelArguments, DataArguments, ProtocolArguments), epilog=epilog).parse_args(["--help"])
     from run_scripts.classification.train import train_classifier
     from run_scripts.classification.trainer import ClassificationArguments
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.lock import locked
     from run_scripts.common.quiet import quiet_libraries
 
-    parser = HfArgumentParser((ModelArguments, DataArguments, ClassificationArguments))
+    parser = HfArgumentParser((ModelArguments, DataArguments, ClassificationArguments), allow_abbrev=False)
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO if args.process_index == 0 else logging.ERROR)
@@ -68,14 +66,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if args.process_index == 0:
         print(json.dumps(results, indent=2))
     return results
-
-
-def list_trainer_arguments() -> str:
-    """Lists the Trainer's arguments that are not ours, as its source file has them: to import it takes seconds."""
-    source = Path(transformers.__file__).with_name("training_args.py").read_text(encoding="utf-8")
-    ours = {field.name for field in fields(ProtocolArguments)}
-    names = re.findall(r"^    (\w+): .*\bfield\(", source, flags=re.MULTILINE)
-    return ", ".join(f"--{name}" for name in names if name not in ours)
 
 
 def run() -> None:

@@ -36,7 +36,7 @@ from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.bad_clips import drop_bad_clips, suggest_skipping
 from run_scripts.classification.train import train_classifier
 from run_scripts.classification.trainer import ClassificationArguments
-from run_scripts.common.files import is_disk_full
+from run_scripts.common.files import DiskFullError, is_disk_full
 from run_scripts.common.quiet import each_message_once, quiet_libraries
 from run_scripts.common.skipped import SKIPPED, count_kinds, read_notes, write_skipped
 from run_scripts.embedding.encode import embed_split
@@ -268,8 +268,11 @@ def evaluate(args: BenchmarkArguments) -> Tables:
     print(text)
     write_results(output_dir, cells, rows, text, tables)
     for name, error in failures.items():
-        if isinstance(error, BadClipError) or is_disk_full(error):
-            raise type(error)(f"{name} is missing from the tables: {error}") from error
+        message = f"{name} is missing from the tables: {error}"
+        if isinstance(error, BadClipError):
+            raise BadClipError(message, error.kind) from error
+        if is_disk_full(error):
+            raise DiskFullError(message) from error
     return tables
 
 

@@ -14,9 +14,9 @@ from run_scripts.common.errors import UserError
 from run_scripts.embedding.cache import hash_clips
 
 
-# The bad clips of data that this process has checked, by row, and by a hash of the data: the benchmark trains several
+# The bad clips of data that this process has checked, by row, and by the data: the benchmark trains several
 # classifiers on the same clips.
-_checked: dict[str, dict[int, ClipNote]] = {}
+_checked: dict[tuple[str, str], dict[int, ClipNote]] = {}
 
 
 class _ClipCheck(TorchDataset):
@@ -53,7 +53,7 @@ def find_bad_clips(dataset: Dataset, audio_column: str, name: str, num_workers: 
         num_workers (`int`, *optional*, defaults to 0):
             The number of worker processes that decode clips.
     """
-    key = hash_clips(dataset, audio_column)
+    key = dataset._fingerprint, hash_clips(dataset, audio_column)  # The notes name the files, which the hash does not.
     if key not in _checked:
         loader = DataLoader(
             _ClipCheck(dataset, audio_column, name),
@@ -112,4 +112,4 @@ def suggest_skipping() -> Iterator[None]:
     except BadClipError as error:
         # In a worker of a DataLoader, the message is the worker's traceback, and what was raised is at its end.
         message = str(error).strip().rpartition(f"{type(error).__name__}: ")[2]
-        raise type(error)(f"{message} Pass --skip_bad_clips to leave out such clips.") from error
+        raise BadClipError(f"{message} Pass --skip_bad_clips to leave out such clips.", error.kind) from error

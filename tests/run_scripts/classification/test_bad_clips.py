@@ -9,7 +9,7 @@ import soundfile
 import torch
 from datasets import DatasetDict
 
-from feature_extraction import AudioDecodingError, load_audio_dataset
+from feature_extraction import AudioDecodingError, BadClipError, CorruptShardError, load_audio_dataset
 from helpers import write_tones
 from run_scripts.classification import bad_clips
 from run_scripts.classification.bad_clips import drop_bad_clips, suggest_skipping
@@ -56,10 +56,10 @@ def test_a_split_without_any_usable_clip_is_named(splits: DatasetDict):
 
 
 @pytest.mark.parametrize("prefix", ["", "Caught X in DataLoader worker process 0.\nTraceback\na.AudioDecodingError: "])
-def test_errors_name_the_option(prefix: str):
-    with (
-        pytest.raises(AudioDecodingError, match="^x.wav is empty. Pass --skip_bad") as error,
-        suggest_skipping(),
-    ):
-        raise AudioDecodingError(f"{prefix}x.wav is empty.")
-    assert "Traceback" not in str(error.value)
+def test_errors_name_the_option_and_keep_their_kind(prefix: str):
+    with pytest.raises(BadClipError, match="^x.wav is empty. Pass --skip_bad") as caught, suggest_skipping():
+        raise AudioDecodingError(f"{prefix}x.wav is empty.", kind="empty")
+    assert "Traceback" not in str(caught.value) and caught.value.kind == "empty"
+    with pytest.raises(BadClipError, match="shard.tar ends early. Pass") as caught, suggest_skipping():
+        raise CorruptShardError("shard.tar ends early.", "shard.tar", num_clips=3)
+    assert caught.value.kind == "corrupt shard"
