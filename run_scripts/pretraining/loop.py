@@ -204,7 +204,8 @@ class PretrainingTrainer:
         return self.progress.step % AGREE_STEPS == 0 and self.accelerator.check_trigger()
 
     def _check_loss(self) -> None:
-        if not self.sums.isfinite().all():
+        # Over all processes, so that each of them ends by this error.
+        if not self.accelerator.reduce(self.sums).isfinite().all():
             raise FloatingPointError(
                 f"The loss is not finite at step {self.progress.step}: lower --learning_rate. Earlier checkpoints are "
                 "kept."

@@ -14,6 +14,7 @@ from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, COLAPreTrai
 from run_scripts.common.errors import UserError
 from run_scripts.common.hub import create_hub_repository
 from run_scripts.common.lock import locked
+from run_scripts.common.processes import check_launch, ending_together
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
 from run_scripts.pretraining.data import build_loader, load_data, read_held_out_pairs
@@ -127,15 +128,35 @@ def train(
     Raises:
         `ValueError`, `OSError`: if an argument, the data or the output folder is unsuitable; the message says which.
         `FloatingPointError`: if the loss is not finite.
-        `SystemExit`: with 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came.
+        `SystemExit`: with 128 plus its number, after a checkpoint, if SIGTERM or SIGINT came; with 1 if another
+            process has failed.
     """
-    output_dir = Path(args.output_dir)
+    check_launch()
     precision = "bf16" if args.bf16 else None  # None leaves the choice to `accelerate launch`
-    accelerator = Accelerator(mixed_precision=precision, log_with=args.report_to, project_dir=output_dir)
+    accelerator = Accelerator(mixed_precision=precision, log_with=args.report_to, project_dir=args.output_dir)
+    with ending_together():
+        run(accelerator, args, data_args, model_settings, training_settings, dataset)
+    accelerator.end_training()
+    return Path(args.output_dir)
+
+
+def run(
+    accelerator: Accelerator,
+    args: PretrainingArguments,
+    data_args: DataArguments,
+    model_settings: ModelSettings | None,
+    training_settings: TrainingSettings | None,
+    dataset: DatasetDict | IterableDatasetDict | None,
+) -> None:
+    """One process of a run; the arguments and errors are those of [`train`]."""
+    output_dir = Path(args.output_dir)
     if not accelerator.is_main_process:
         logging.getLogger("run_scripts").setLevel(logging.ERROR)  # what the main process says is enough
     set_seed(args.seed)
     model, extractor = build_model(args, model_settings)
+    if not accelerator.is_main_process:
+        # The weights are alike, but each process has a batch of its own, which it augments in its own way.
+        set_seed(args.seed + accelerator.process_index)
     training = override(RECIPES[args.recipe].training, training_settings or TrainingSettings())
     settings = settings_in_force(model, training, data_args, args)
     make_output_dir(output_dir, model, args.save_total_limit)
@@ -152,8 +173,6 @@ def train(
         if accelerator.is_main_process:
             finish(trainer, settings, repo_id)
         accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return output_dir
 
 
 def build_trainer(

@@ -53,9 +53,11 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, after which the model is in its earlier mode."""
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        yield
-    model.train(was_training)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def validate(model: COLAPreTrainedModel, pairs: HeldOutPairs, batch_size: int) -> dict[str, float]:
