@@ -52,3 +52,33 @@ def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:
         write_notes(output_dir / SKIPPED, notes)
     else:
         (output_dir / SKIPPED).unlink(missing_ok=True)
+
+
+class SkippedClips:
+    """
+    A file of tab-separated lines, one for each clip that was skipped or is short: kind, name and reason. A clip that
+    is met again in a later epoch, or after a resume, is listed once.
+
+    Args:
+        path (`Path`):
+            The file, which may exist.
+        advice (`str`, *optional*, defaults to `SAME_COMMAND`):
+            What the message tells the user to do if the disk is full.
+    """
+
+    def __init__(self, path: Path, advice: str = SAME_COMMAND):
+        self.path = path
+        self.advice = advice
+        self.listed = {(note.kind, note.name) for note in read_notes(path)}
+
+    def add(self, notes: list[ClipNote]) -> None:
+        """
+        Adds clips to the list.
+
+        Raises:
+            `OSError`: if it cannot be written.
+        """
+        new = {(note.kind, note.name): note for note in notes if (note.kind, note.name) not in self.listed}
+        if new:
+            self.listed |= set(new)
+            write_notes(self.path, new.values(), append=True, advice=self.advice)

@@ -34,7 +34,7 @@ BEST_WEIGHTS = "best_model.safetensors"
 
 
 @dataclass
-class Progress:
+class RunState:
     """The state of a run. Each checkpoint holds one for each process."""
 
     step: int = 0
@@ -73,7 +73,7 @@ class Progress:
                 self.largest_loss = max(self.largest_loss, note.num_clips)
 
     @classmethod
-    def load(cls, path: Path) -> "Progress":
+    def load(cls, path: Path) -> "RunState":
         values = json.loads(path.read_text())
         values["sums"] = tuple(values["sums"])
         values["readers"] = {
@@ -125,7 +125,7 @@ def find_checkpoints(output_dir: Path) -> list[Path]:
 def save_checkpoint(
     accelerator: Accelerator,
     model: torch.nn.Module,
-    progress: Progress,
+    state: RunState,
     fixed_arguments: dict[str, Any],
     args: PretrainingArguments,
 ) -> None:
@@ -137,24 +137,31 @@ def save_checkpoint(
         `OSError`: if it cannot be written. The earlier checkpoints are not touched.
     """
     output_dir = Path(args.output_dir)
-    final = output_dir / f"checkpoint-{progress.step}"
-    temporary = output_dir / f".checkpoint-{progress.step}.tmp"
+    final = output_dir / f"checkpoint-{state.step}"
+    temporary = output_dir / f".checkpoint-{state.step}.tmp"
     try:
         with report_full_disk(final, checkpoint_size(model), RESUME):
             accelerator.save_state(str(temporary))
-            (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(progress)))
+            (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(state)))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
                 files = {path.name: _checksum(path) for path in temporary.iterdir() if path.name != MANIFEST}
                 (temporary / MANIFEST).write_text(json.dumps({"arguments": fixed_arguments, "files": files}))
                 shutil.rmtree(final, ignore_errors=True)
                 os.replace(temporary, final)
-                for old in find_checkpoints(output_dir)[: -args.save_total_limit] if args.save_total_limit > 0 else ():
-                    shutil.rmtree(old)
+                _remove_oldest_checkpoints(output_dir, args.save_total_limit)
     except Exception:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     accelerator.wait_for_everyone()
+
+
+def _remove_oldest_checkpoints(output_dir: Path, save_total_limit: int) -> None:
+    """Removes all but the newest `save_total_limit` checkpoints, or none if that is 0 or less."""
+    if save_total_limit <= 0:
+        return
+    for checkpoint in find_checkpoints(output_dir)[:-save_total_limit]:
+        shutil.rmtree(checkpoint)
 
 
 def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> Path | None:
@@ -177,7 +184,7 @@ def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> P
             raise UserError(f"{output_dir} holds checkpoints: pass --resume_from_checkpoint, or another --output_dir.")
         return None
     if resume_from_checkpoint == "latest":
-        return _find_whole_checkpoint(output_dir)
+        return _find_newest_whole_checkpoint(output_dir)
     checkpoint = Path(resume_from_checkpoint).expanduser()
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"--resume_from_checkpoint {checkpoint}: there is no such folder.")
@@ -186,21 +193,31 @@ def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> P
     return checkpoint
 
 
-def _find_whole_checkpoint(output_dir: Path) -> Path | None:
-    chosen, checkpoints = [None], find_checkpoints(output_dir)
-    for checkpoint in reversed(checkpoints) if PartialState().is_main_process else ():
-        damage = _find_damage(checkpoint)
-        if damage is None:
-            chosen = [str(checkpoint)]
-            break
-        logger.warning(f"{checkpoint} is damaged ({damage}): falling back to the one before it.")
-    broadcast_object_list(chosen)
-    if checkpoints and chosen == [None]:
-        raise UserError(f"No checkpoint in {output_dir} is whole: start anew in another --output_dir.")
-    return chosen[0] and Path(chosen[0])
+def _find_newest_whole_checkpoint(output_dir: Path) -> Path | None:
+    """
+    The newest checkpoint that is whole, or `None` if there are no checkpoints. The main process searches, since
+    reading all files takes long, and tells the others what it found.
+    """
+    found: list[Path | None | UserError] = [None]
+    if PartialState().is_main_process:
+        checkpoints = find_checkpoints(output_dir)
+        for checkpoint in reversed(checkpoints):
+            damage = _find_damage(checkpoint)
+            if damage is None:
+                found = [checkpoint]
+                break
+            logger.warning(f"{checkpoint} is damaged ({damage}): falling back to the one before it.")
+        else:
+            if checkpoints:
+                found = [UserError(f"No checkpoint in {output_dir} is whole: start anew in another --output_dir.")]
+    broadcast_object_list(found)
+    (result,) = found
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
-def load_progress(checkpoint: Path, arguments: dict[str, Any], process_index: int) -> Progress:
+def load_run_state(checkpoint: Path, arguments: dict[str, Any], process_index: int) -> RunState:
     """
     Loads the state of this process's run, after a check that a run with these arguments is the one that the checkpoint
     was written by.
@@ -220,7 +237,7 @@ def load_progress(checkpoint: Path, arguments: dict[str, Any], process_index: in
             "start another run from its weights with --model_name_or_path and another --output_dir."
         )
     logger.info(f"Resuming from {checkpoint}.")
-    return Progress.load(checkpoint / f"progress_{process_index}.json")
+    return RunState.load(checkpoint / f"progress_{process_index}.json")
 
 
 def save_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:

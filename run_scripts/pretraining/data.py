@@ -23,7 +23,7 @@ from feature_extraction import (
 )
 from run_scripts.common.source import load_source
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
-from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.holding_out import hold_out
 from run_scripts.pretraining.validation import HeldOutPairs
 
@@ -137,14 +137,16 @@ def read_held_out_pairs(
         max_distance (`int`, *optional*):
             Greatest distance in samples from anchor to positive. Defaults to no limit.
     """
-    rate, drawn, labels = extractor.sampling_rate, [], []
-    for i, (data, row) in enumerate((source, row) for source in sources for row in source.held_out_rows):
+    rate = extractor.sampling_rate
+    drawn, labels = [], []
+    held_out = [(data, row) for data in sources for row in data.held_out_rows]
+    for number, (data, row) in enumerate(held_out):
         try:
             drawn.append(
                 random_segments(
                     row[data.audio_column],
                     num_samples=num_samples,
-                    rng=np.random.default_rng(i),
+                    rng=np.random.default_rng(number),
                     count=2,
                     sampling_rate=rate,
                     max_distance=max_distance,
@@ -179,10 +181,10 @@ def build_loader(
     max_distance: int | None,
     args: PretrainingArguments,
     accelerator: Accelerator,
-    progress: Progress,
+    state: RunState,
 ) -> DataLoader:
     """
-    Builds the endless loader of batches of segment pairs, which starts where `progress` stands.
+    Builds the endless loader of batches of segment pairs, which starts where `state` stands.
 
     Args:
         sources (`list[PretrainingData]`):
@@ -195,7 +197,7 @@ def build_loader(
             Batch size, workers and seed.
         accelerator (`Accelerator`):
             Tells which process of how many this one is.
-        progress (`Progress`):
+        state (`RunState`):
             The state of each worker's reader.
     """
     streams = [
@@ -210,8 +212,8 @@ def build_loader(
             min_clips=math.ceil(data.share * args.per_device_train_batch_size),
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
-            state={worker: states[i] for worker, states in progress.readers.items()},
-            first_worker=progress.next_worker,
+            state={worker: states[i] for worker, states in state.readers.items()},
+            first_worker=state.next_worker,
         )
         for i, data in enumerate(sources)
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from timm.layers import convert_sync_batchnorm
+from timm.optim import create_optimizer_v2
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -18,19 +19,19 @@ from transformers import get_scheduler
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAForPreTrainingOutput, COLAPreTrainedModel
 from run_scripts.common.errors import UserError
+from run_scripts.common.skipped import SkippedClips
 from run_scripts.pretraining.arguments import PretrainingArguments
 from run_scripts.pretraining.augmentation import make_features
 from run_scripts.pretraining.checkpointing import (
-    Progress,
+    RESUME,
+    RunState,
     StopSignal,
     catching_signals,
     load_best_weights,
     save_best_weights,
     save_checkpoint,
 )
-from run_scripts.pretraining.optimizer import build_optimizer
 from run_scripts.pretraining.recipes import TrainingSettings
-from run_scripts.pretraining.skipped_clips import SkippedClips, check_bad_fraction
 from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, validate, warn_if_degenerate
 
 
@@ -38,6 +39,49 @@ logger = logging.getLogger(__name__)
 
 # Steps after which several processes ask each other whether one of them was told to stop.
 AGREE_STEPS = 5
+
+# Fewer clips than this say nothing about the share of bad ones.
+MIN_CLIPS_TO_JUDGE = 200
+# The clips of a corrupt shard are lost together, so that it takes more clips than so many shards have.
+MIN_SHARDS_TO_JUDGE = 20
+
+# PyTorch's own optimisers, which can update all weights in one kernel.
+FUSED_OPTIMIZERS = ("adam", "adamw")
+
+
+def build_optimizer(model: COLAPreTrainedModel, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Builds the optimiser that the settings name. Norms and biases do not decay."""
+    options = {"fused": True} if settings.optim in FUSED_OPTIMIZERS else {}
+    return create_optimizer_v2(
+        model, opt=settings.optim, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options
+    )
+
+
+def check_bad_fraction(
+    num_clips: int, num_bad: int, largest_loss: int, max_bad_fraction: float, output_dir: Path
+) -> None:
+    """
+    Checks that few enough of the clips read so far had to be skipped.
+
+    Args:
+        num_clips, num_bad (`int`):
+            How many clips were read, and how many of them were skipped.
+        largest_loss (`int`):
+            How many were skipped together at most, in a corrupt shard.
+        max_bad_fraction (`float`):
+            The greatest share that may be skipped.
+        output_dir (`Path`):
+            The folder that has the lists of skipped clips.
+
+    Raises:
+        `ValueError`: if their share is greater.
+    """
+    is_enough = num_clips >= max(MIN_CLIPS_TO_JUDGE, MIN_SHARDS_TO_JUDGE * largest_loss)
+    if is_enough and num_bad > max_bad_fraction * num_clips:
+        raise UserError(
+            f"{num_bad} of {num_clips} clips cannot be used, more than --max_bad_fraction {max_bad_fraction}: "
+            f"{output_dir}/skipped_*.tsv lists them. Earlier checkpoints are kept."
+        )
 
 
 class PretrainingTrainer:
@@ -56,12 +100,12 @@ class PretrainingTrainer:
         args (`PretrainingArguments`):
             The run.
         loader (`DataLoader`):
-            Endless batches from `SegmentPairs`, which start where `progress` stands.
+            Endless batches from `SegmentPairs`, which start where `state` stands.
         held_out (`HeldOutPairs`):
             What to validate on.
         probe (`LinearProbe`, *optional*):
             Linear evaluation at each validation.
-        progress (`Progress`):
+        state (`RunState`):
             Where to start: a new one, or that of the checkpoint to resume from.
         fixed_arguments (`dict`):
             The arguments that a resumed run has to share, which are saved with each checkpoint.
@@ -79,7 +123,7 @@ class PretrainingTrainer:
         loader: DataLoader,
         held_out: HeldOutPairs,
         probe: LinearProbe | None,
-        progress: Progress,
+        state: RunState,
         fixed_arguments: dict[str, Any],
         max_bad_fraction: float,
     ):
@@ -91,11 +135,11 @@ class PretrainingTrainer:
         self.loader = loader
         self.held_out = held_out
         self.probe = probe
-        self.progress = progress
+        self.state = state
         self.fixed_arguments = fixed_arguments
         self.max_bad_fraction = max_bad_fraction
         self.num_candidates = args.per_device_train_batch_size * accelerator.num_processes
-        self.skipped_clips = SkippedClips(self.output_dir / f"skipped_{accelerator.process_index}.tsv")
+        self.skipped_clips = SkippedClips(self.output_dir / f"skipped_{accelerator.process_index}.tsv", RESUME)
         self._prepare(model)
 
     def _prepare(self, model: COLAPreTrainedModel) -> None:
@@ -125,7 +169,7 @@ class PretrainingTrainer:
 
         Args:
             checkpoint (`Path`, *optional*):
-                The checkpoint that `progress` is of, whose weights, optimiser and random states are loaded.
+                The checkpoint that `state` is of, whose weights, optimiser and random states are loaded.
 
         Raises:
             `FloatingPointError`: if the loss is not finite.
@@ -135,14 +179,18 @@ class PretrainingTrainer:
         """
         batches = iter(self.loader)
         if checkpoint:
-            self.scheduler.load_state_dict(self.progress.scheduler)
+            self.scheduler.load_state_dict(self.state.scheduler)
             self.accelerator.load_state(str(checkpoint))  # last, so that nothing moves the random states after it
-        self.sums = torch.tensor(self.progress.sums, device=self.accelerator.device)
+        self.sums = torch.tensor(self.state.sums, device=self.accelerator.device)
         self._start_timing()
-        total, is_main = self.args.max_steps, self.accelerator.is_main_process
-        self.bar = tqdm(desc="Pre-training", total=total, initial=self.progress.step, disable=not is_main)
+        self.bar = tqdm(
+            desc="Pre-training",
+            total=self.args.max_steps,
+            initial=self.state.step,
+            disable=not self.accelerator.is_main_process,
+        )
         with self.bar, logging_redirect_tqdm(), catching_signals() as stop_signal:
-            for step in range(self.progress.step + 1, self.args.max_steps + 1):
+            for step in range(self.state.step + 1, self.args.max_steps + 1):
                 batch = self._next_batch(batches)
                 outputs = self._training_step(batch)
                 self._record(step, batch, outputs)
@@ -166,7 +214,7 @@ class PretrainingTrainer:
 
     def _start_timing(self) -> None:
         """Starts the interval that the next entry of the log gives the speed of."""
-        self.timed_from, self.waited, self.started = self.progress.step, 0.0, time.perf_counter()
+        self.timed_from, self.waited, self.started = self.state.step, 0.0, time.perf_counter()
 
     def _next_batch(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
         asked = time.perf_counter()
@@ -183,15 +231,16 @@ class PretrainingTrainer:
         return outputs
 
     def _record(self, step: int, batch: dict[str, Any], outputs: COLAForPreTrainingOutput) -> None:
-        """Adds a step to the progress."""
-        loss, progress = outputs.loss.detach(), self.progress
-        self.sums += torch.stack([loss, torch.zeros_like(loss) if outputs.accuracy is None else outputs.accuracy])
+        """Adds a step to the state of the run."""
+        loss, state = outputs.loss.detach(), self.state
+        accuracy = torch.zeros_like(loss) if outputs.accuracy is None else outputs.accuracy
+        self.sums += torch.stack([loss, accuracy])
         states = batch["state"]
         worker = states[0].worker
-        progress.step = step
-        progress.readers[worker] = states
-        progress.next_worker = (worker + 1) % max(self.args.dataloader_num_workers, 1)
-        progress.add_clips(len(batch["gaps"]), batch["notes"])
+        state.step = step
+        state.readers[worker] = states
+        state.next_worker = (worker + 1) % max(self.args.dataloader_num_workers, 1)
+        state.add_clips(len(batch["gaps"]), batch["notes"])
         self.skipped_clips.add(batch["notes"])
         self.bar.update()
 
@@ -201,29 +250,31 @@ class PretrainingTrainer:
             return stop_signal.number is not None
         if stop_signal.number is not None:
             self.accelerator.set_trigger()
-        return self.progress.step % AGREE_STEPS == 0 and self.accelerator.check_trigger()
+        return self.state.step % AGREE_STEPS == 0 and self.accelerator.check_trigger()
 
     def _check_loss(self) -> None:
         # Over all processes, so that each of them ends by this error.
         if not self.accelerator.reduce(self.sums).isfinite().all():
             raise FloatingPointError(
-                f"The loss is not finite at step {self.progress.step}: lower --learning_rate. Earlier checkpoints are "
+                f"The loss is not finite at step {self.state.step}: lower --learning_rate. Earlier checkpoints are "
                 "kept."
             )
 
     def _summarize(self, outputs: COLAForPreTrainingOutput) -> dict[str, float]:
         """The entry of the log for the steps since the last one, over all processes."""
-        progress, elapsed = self.progress, time.perf_counter() - self.started
-        counts = torch.tensor([[progress.num_clips, progress.num_bad, progress.largest_loss]])
+        state, elapsed = self.state, time.perf_counter() - self.started
+        counts = torch.tensor([[state.num_clips, state.num_bad, state.largest_loss]])
         counts = self.accelerator.gather(counts.to(self.accelerator.device))
         (num_clips, num_bad), largest_loss = counts[:, :2].sum(0).tolist(), counts[:, 2].max().item()
         check_bad_fraction(num_clips, num_bad, largest_loss, self.max_bad_fraction, self.output_dir)
         loss, accuracy = (self.accelerator.reduce(self.sums, "mean") / self.args.logging_steps).tolist()
         self.sums.zero_()
-        entry = {"loss": loss} if outputs.accuracy is None else {"loss": loss, "accuracy": accuracy}
+        entry = {"loss": loss}
+        if outputs.accuracy is not None:
+            entry["accuracy"] = accuracy
         entry |= {
             "learning_rate": self.scheduler.get_last_lr()[0],
-            "segments_per_second": 2 * self.num_candidates * (progress.step - self.timed_from) / elapsed,
+            "segments_per_second": 2 * self.num_candidates * (state.step - self.timed_from) / elapsed,
             "data_wait": self.waited / elapsed,
         }
         self.bar.set_postfix_str(self._format_entry(entry))
@@ -235,7 +286,7 @@ class PretrainingTrainer:
             parts.append(f"accuracy {100 * entry['accuracy']:.1f} %")
         parts.append(f"data wait {100 * entry['data_wait']:.0f} %")
         parts.append(f"{entry['segments_per_second']:.0f} segments/s")
-        parts += [f"{number} {kind}" for kind, number in sorted(self.progress.notes.items())]
+        parts += [f"{number} {kind}" for kind, number in sorted(self.state.notes.items())]
         return ", ".join(parts)
 
     def _validate(self) -> dict[str, float]:
@@ -244,7 +295,7 @@ class PretrainingTrainer:
             entry |= validate(self.unwrapped_model, self.held_out, self.args.per_device_train_batch_size)
         if self.probe and self.accelerator.is_main_process:
             entry["probe_accuracy"] = self.probe.accuracy(self.unwrapped_model.cola)
-            logger.info(f"Step {self.progress.step}: the accuracy of the probe is {entry['probe_accuracy']:.1f} %.")
+            logger.info(f"Step {self.state.step}: the accuracy of the probe is {entry['probe_accuracy']:.1f} %.")
         if self.args.load_best_model_at_end and self.accelerator.is_main_process:
             self._keep_best(entry)
         return entry
@@ -254,40 +305,45 @@ class PretrainingTrainer:
         return self.args.metric_for_best_model or ("probe_accuracy" if self.probe else "validation_loss")
 
     def _keep_best(self, entry: dict[str, float]) -> None:
-        name, best = self.metric_for_best_model, self.progress.best_metric
+        name, best = self.metric_for_best_model, self.state.best_metric
         if name not in entry:
             raise UserError(
                 f"--metric_for_best_model {name} is not among the metrics of this run, {', '.join(entry) or 'none'}."
             )
-        is_better = best is None or (entry[name] < best if name.endswith("loss") else entry[name] > best)
+        if best is None:
+            is_better = True
+        elif name == "validation_loss":
+            is_better = entry[name] < best
+        else:
+            is_better = entry[name] > best
         if is_better:
-            self.progress.best_step, self.progress.best_metric = self.progress.step, entry[name]
-            save_best_weights(self.unwrapped_model, self.progress.step, self.output_dir)
+            self.state.best_step, self.state.best_metric = self.state.step, entry[name]
+            save_best_weights(self.unwrapped_model, self.state.step, self.output_dir)
 
     def load_best(self) -> None:
         """Loads the weights of the best validation."""
-        progress = self.progress
-        load_best_weights(self.unwrapped_model, progress.best_step, self.output_dir)
+        state = self.state
+        load_best_weights(self.unwrapped_model, state.best_step, self.output_dir)
         logger.info(
-            f"Loaded the weights of step {progress.best_step}, whose {self.metric_for_best_model} of "
-            f"{progress.best_metric:.4g} is the best."
+            f"Loaded the weights of step {state.best_step}, whose {self.metric_for_best_model} of "
+            f"{state.best_metric:.4g} is the best."
         )
 
     def _log(self, entry: dict[str, float]) -> None:
         if entry:
-            self.accelerator.log(entry, step=self.progress.step)
-            self.progress.history.append({"step": self.progress.step} | entry)
-            warn_if_degenerate(self.progress.history[-1], self.num_candidates)
+            self.accelerator.log(entry, step=self.state.step)
+            self.state.history.append({"step": self.state.step} | entry)
+            warn_if_degenerate(self.state.history[-1], self.num_candidates)
 
     def _save(self) -> None:
-        self.progress.sums = tuple(self.sums.tolist())
-        self.progress.scheduler = self.scheduler.state_dict()
-        save_checkpoint(self.accelerator, self.model, self.progress, self.fixed_arguments, self.args)
+        self.state.sums = tuple(self.sums.tolist())
+        self.state.scheduler = self.scheduler.state_dict()
+        save_checkpoint(self.accelerator, self.model, self.state, self.fixed_arguments, self.args)
 
     def _exit(self, stop_signal: StopSignal) -> None:
         number = stop_signal.number or signal.SIGTERM  # which another process may have received
         logger.warning(
-            f"Stopped by {signal.Signals(number).name} after step {self.progress.step}, which is saved: the same "
+            f"Stopped by {signal.Signals(number).name} after step {self.state.step}, which is saved: the same "
             "command with --resume_from_checkpoint resumes the run."
         )
         self.accelerator.end_training()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from run_scripts.common.errors import UserError
 
 
-Settings = TypeVar("Settings", "ModelSettings", "TrainingSettings")
+SettingsType = TypeVar("SettingsType", "ModelSettings", "TrainingSettings")
 
 
 @dataclass
@@ -117,7 +117,7 @@ class TrainingSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, value in given(self).items():
+        for name, value in explicit(self).items():
             if isinstance(value, (int, float)) and not value >= 0:  # which NaN is not, either
                 raise UserError(f"--{name} must be at least 0, got {value}.")
 
@@ -126,14 +126,14 @@ class TrainingSettings:
         return None if math.isinf(self.max_distance) else round(self.max_distance * sampling_rate)
 
 
-def given(settings: ModelSettings | TrainingSettings) -> dict[str, Any]:
-    """The settings that have a value."""
+def explicit(settings: ModelSettings | TrainingSettings) -> dict[str, Any]:
+    """The settings that were given a value explicitly."""
     return {name: value for name, value in asdict(settings).items() if value is not None}
 
 
-def override(defaults: Settings, settings: Settings) -> Settings:
+def override(defaults: SettingsType, settings: SettingsType) -> SettingsType:
     """`defaults`, with the values of `settings` where these have one."""
-    return replace(defaults, **given(settings))
+    return replace(defaults, **explicit(settings))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from run_scripts.common.files import share_weights
 from run_scripts.common.hub import hub_name
 from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
-from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.recipes import CONTRASTIVE_SETTINGS, ModelSettings, TrainingSettings
 from run_scripts.pretraining.validation import HeldOutPairs, evaluating
 
@@ -26,8 +26,15 @@ logger = logging.getLogger(__name__)
 
 CARD_TEMPLATE = Path(__file__).with_name("card.md")
 # What is pushed: neither checkpoints nor lists of files on this machine.
-PUSHED = ["config.json", "preprocessor_config.json", "model.safetensors", "*.py", "README.md", "*.png"]
-PUSHED += SENTENCE_TRANSFORMERS_FILES
+PUSHED = [
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "*.py",
+    "README.md",
+    "*.png",
+    *SENTENCE_TRANSFORMERS_FILES,
+]
 # Fewer recordings than this make no meaningful plot.
 MIN_RECORDINGS_TO_PLOT = 8
 
@@ -48,25 +55,28 @@ def settings_in_force(
 def save_results(
     model: COLAPreTrainedModel,
     extractor: COLAFeatureExtractor,
-    progress: Progress,
+    state: RunState,
     settings: dict[str, Any],
     output_dir: Path,
 ) -> None:
     """Saves the model (of other objectives than the contrastive one the encoder alone), its card and the log."""
-    (model if isinstance(model, COLAForPreTraining) else model.cola).save_pretrained(output_dir)
+    if isinstance(model, COLAForPreTraining):
+        model.save_pretrained(output_dir)
+    else:
+        model.cola.save_pretrained(output_dir)
     extractor.save_pretrained(output_dir)
     share_weights(output_dir)
     # JSON has no infinity.
     arguments = {name: None if value == math.inf else value for name, value in settings.items()}
-    state = {"arguments": arguments, "history": progress.history, "best_step": progress.best_step}
-    (output_dir / "training_state.json").write_text(json.dumps(state, indent=2))
-    write_model_card(progress, settings, output_dir)
+    saved = {"arguments": arguments, "history": state.history, "best_step": state.best_step}
+    (output_dir / "training_state.json").write_text(json.dumps(saved, indent=2))
+    write_model_card(state, settings, output_dir)
 
 
-def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: Path) -> None:
+def write_model_card(state: RunState, settings: dict[str, Any], output_dir: Path) -> None:
     """Writes `README.md`, with the settings in force and the last value of each metric."""
     metrics = {}
-    for entry in progress.history:
+    for entry in state.history:
         metrics |= entry
     # Folders by their names alone: their paths are of this machine.
     hidden = ("output_dir", "license")
@@ -82,7 +92,7 @@ def write_model_card(progress: Progress, settings: dict[str, Any], output_dir: P
             f"{settings['per_device_train_batch_size']} pairs in each process."
         )
     if settings["load_best_model_at_end"]:
-        note += f" The weights are those of step {progress.best_step}, whose validation was the best."
+        note += f" The weights are those of step {state.best_step}, whose validation was the best."
     card = ModelCard.from_template(
         _card_data(settings, shown["dataset_name"], metrics, output_dir.resolve().name),
         template_path=str(CARD_TEMPLATE),
@@ -107,11 +117,13 @@ def _describe_objective(settings: dict[str, Any]) -> str:
 
 def _card_data(settings: dict[str, Any], data_name: str, metrics: dict[str, float], name: str) -> ModelCardData:
     """What the Hub reads: where data and weights are from, and the pretext accuracy on the held-out recordings."""
-    is_contrastive = settings["objective"] == "contrastive"
+    tags = ["audio", "cola", "self-supervised-learning"]
+    if settings["objective"] == "contrastive":
+        tags.insert(2, "contrastive-learning")
     data = [name for name in settings["dataset_name"] if hub_name(name)]
     results = None
     if "validation_accuracy" in metrics:
-        result = EvalResult(
+        pretext_accuracy = EvalResult(
             task_type="feature-extraction",
             dataset_type=data[0] if len(data) == 1 else data_name,
             dataset_name=data_name,
@@ -120,7 +132,7 @@ def _card_data(settings: dict[str, Any], data_name: str, metrics: dict[str, floa
             metric_name="pretext accuracy",
             metric_value=round(metrics["validation_accuracy"], 4),
         )
-        results = [result]
+        results = [pretext_accuracy]
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="feature-extraction",
@@ -128,7 +140,7 @@ def _card_data(settings: dict[str, Any], data_name: str, metrics: dict[str, floa
         base_model=hub_name(settings["model_name_or_path"]),
         datasets=data or None,
         metrics=["accuracy"] if results else None,
-        tags=["audio", "cola", *(["contrastive-learning"] if is_contrastive else []), "self-supervised-learning"],
+        tags=tags,
         model_name=name,
         eval_results=results,
     )
@@ -137,7 +149,7 @@ def _card_data(settings: dict[str, Any], data_name: str, metrics: dict[str, floa
 def draw_plots(
     model: COLAPreTrainedModel,
     held_out: HeldOutPairs,
-    progress: Progress,
+    state: RunState,
     batch_size: int,
     num_processes: int,
     output_dir: Path,
@@ -150,7 +162,7 @@ def draw_plots(
     if isinstance(model, COLAForPreTraining):  # which gathers the positives of all processes
         num_candidates = batch_size * num_processes
         chance = {"loss": np.log(num_candidates), "accuracy": 1 / num_candidates}
-    plot_training_curves(progress.history, output_dir / "training_curves.png", chance)
+    plot_training_curves(state.history, output_dir / "training_curves.png", chance)
     if len(held_out) < MIN_RECORDINGS_TO_PLOT:
         logger.info(
             f"The number of held-out recordings is {len(held_out)}. A similarity matrix and a map are drawn from "
@@ -164,10 +176,11 @@ def draw_plots(
         embeddings = model.cola(segments.to(model.device)).pooler_output
     if logits is not None:
         plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png")
+    labels = None if held_out.labels is None else held_out.labels * 2  # of the anchors, then of the positives
     plot_embedding_map(
         embeddings.float().cpu().numpy(),
         output_dir / "embedding_map.png",
-        held_out.labels and held_out.labels * 2,
+        labels,
         pairs=True,
         title="Two segments of each held-out recording, joined by a line (t-SNE of h)",
     )

@@ -16,7 +16,7 @@ from run_scripts.common.hub import create_hub_repository
 from run_scripts.common.lock import locked
 from run_scripts.common.processes import check_launch, ending_together
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
-from run_scripts.pretraining.checkpointing import Progress, choose_checkpoint, load_progress, make_output_dir
+from run_scripts.pretraining.checkpointing import RunState, choose_checkpoint, load_run_state, make_output_dir
 from run_scripts.pretraining.data import build_loader, load_data, read_held_out_pairs
 from run_scripts.pretraining.loop import PretrainingTrainer
 from run_scripts.pretraining.objectives import OBJECTIVES
@@ -25,7 +25,7 @@ from run_scripts.pretraining.recipes import (
     RECIPES,
     ModelSettings,
     TrainingSettings,
-    given,
+    explicit,
     override,
 )
 from run_scripts.pretraining.report import draw_plots, push_to_hub, save_results, settings_in_force
@@ -60,7 +60,7 @@ def build_config(settings: ModelSettings) -> COLAConfig:
     Raises:
         `huggingface_hub.errors.StrictDataclassError`: if a value is out of range.
     """
-    values = given(settings)
+    values = explicit(settings)
     if "segment_frames" in values:
         values["window_size"] = values["window_hop"] = values.pop("segment_frames")
     return COLAConfig(**values)
@@ -85,14 +85,17 @@ def build_model(
     if args.objective not in OBJECTIVES:
         raise UserError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {args.objective!r}.")
     objective, settings = OBJECTIVES[args.objective], settings or ModelSettings()
-    if objective is not COLAForPreTraining and (wrong := [n for n in CONTRASTIVE_SETTINGS if n in given(settings)]):
-        raise UserError(f"--{', --'.join(wrong)}: only --objective contrastive has this.")
+    chosen = explicit(settings)
+    unused = [name for name in CONTRASTIVE_SETTINGS if name in chosen]
+    if unused and objective is not COLAForPreTraining:
+        raise UserError(f"--{', --'.join(unused)}: only --objective contrastive has this.")
     if args.model_name_or_path is None:
         config = build_config(override(RECIPES[args.recipe].model, settings))
         model, extractor = objective(config), COLAFeatureExtractor(min_frames=config.window_size)
-    elif wrong := given(settings):
+    elif chosen:
         raise UserError(
-            f"--model_name_or_path {args.model_name_or_path} has a model of its own: leave out --{', --'.join(wrong)}."
+            f"--model_name_or_path {args.model_name_or_path} has a model of its own: leave out "
+            f"--{', --'.join(chosen)}."
         )
     else:
         model = objective.from_pretrained(args.model_name_or_path)
@@ -160,14 +163,15 @@ def run(
     training = override(RECIPES[args.recipe].training, training_settings or TrainingSettings())
     settings = settings_in_force(model, training, data_args, args)
     make_output_dir(output_dir, model, args.save_total_limit)
-    is_pushed = args.push_to_hub and accelerator.is_main_process
-    repo_id = create_hub_repository(args.hub_model_id, output_dir) if is_pushed else None
+    repo_id = None
+    if args.push_to_hub and accelerator.is_main_process:
+        repo_id = create_hub_repository(args.hub_model_id, output_dir)
 
     with locked(output_dir) if accelerator.is_main_process else nullcontext():
         fixed = fix_arguments(settings, accelerator.num_processes)
         checkpoint = choose_checkpoint(args.resume_from_checkpoint, output_dir)
-        progress = load_progress(checkpoint, fixed, accelerator.process_index) if checkpoint else Progress()
-        trainer = build_trainer(accelerator, model, extractor, training, args, data_args, dataset, progress, fixed)
+        state = load_run_state(checkpoint, fixed, accelerator.process_index) if checkpoint else RunState()
+        trainer = build_trainer(accelerator, model, extractor, training, args, data_args, dataset, state, fixed)
         start_trackers(accelerator, args.report_to, settings)
         trainer.train(checkpoint)
         if accelerator.is_main_process:
@@ -183,7 +187,7 @@ def build_trainer(
     args: PretrainingArguments,
     data_args: DataArguments,
     dataset: DatasetDict | IterableDatasetDict | None,
-    progress: Progress,
+    state: RunState,
     fixed_arguments: dict[str, Any],
 ) -> PretrainingTrainer:
     """Loads the data and builds the trainer on it; the arguments are those of [`train`] and `PretrainingTrainer`."""
@@ -200,10 +204,10 @@ def build_trainer(
         extractor=extractor,
         settings=training,
         args=args,
-        loader=build_loader(data, num_samples, rate, max_distance, args, accelerator, progress),
+        loader=build_loader(data, num_samples, rate, max_distance, args, accelerator, state),
         held_out=read_held_out_pairs(data, extractor, num_samples, max_distance),
         probe=LinearProbe(data_args.probe_data, extractor) if data_args.probe_data else None,
-        progress=progress,
+        state=state,
         fixed_arguments=fixed_arguments,
         max_bad_fraction=data_args.max_bad_fraction,
     )
@@ -213,11 +217,11 @@ def finish(trainer: PretrainingTrainer, settings: dict[str, Any], repo_id: str |
     """Saves what a run leaves behind, and pushes it to the Hub if there is a repository for it."""
     if trainer.args.load_best_model_at_end:
         trainer.load_best()
-    save_results(trainer.unwrapped_model, trainer.extractor, trainer.progress, settings, trainer.output_dir)
+    save_results(trainer.unwrapped_model, trainer.extractor, trainer.state, settings, trainer.output_dir)
     draw_plots(
         model=trainer.unwrapped_model,
         held_out=trainer.held_out,
-        progress=trainer.progress,
+        state=trainer.state,
         batch_size=trainer.args.per_device_train_batch_size,
         num_processes=trainer.accelerator.num_processes,
         output_dir=trainer.output_dir,

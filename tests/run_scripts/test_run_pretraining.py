@@ -22,8 +22,9 @@ from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
 from run_scripts.common.lock import locked
-from run_scripts.pretraining import skipped_clips
-from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
+from run_scripts.common.skipped import SkippedClips
+from run_scripts.pretraining import loop
+from run_scripts.pretraining.checkpointing import RESUME, RunState, find_checkpoints
 from run_scripts.pretraining.objectives import OBJECTIVES
 
 
@@ -143,7 +144,7 @@ def test_skips_and_lists_broken_clips(tones: Path, tmp_path: Path):
 
 
 def test_too_many_bad_clips_end_the_run(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(skipped_clips, "MIN_CLIPS_TO_JUDGE", 30)
+    monkeypatch.setattr(loop, "MIN_CLIPS_TO_JUDGE", 30)
     data = tmp_path / "data"
     shutil.copytree(tones, data)
     for i in range(16):
@@ -155,14 +156,14 @@ def test_too_many_bad_clips_end_the_run(tones: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_corrupt_shard_counts_by_its_clips(tmp_path: Path):
-    progress = Progress()
-    progress.add_clips(900, [ClipNote("corrupt shard", "a.parquet", "", 300), ClipNote("short", "a.wav", "")])
-    progress.add_clips(99, [ClipNote("empty", "b.wav", "")])
-    assert (progress.num_clips, progress.num_bad, progress.largest_loss) == (1300, 301, 300)
+    state = RunState()
+    state.add_clips(900, [ClipNote("corrupt shard", "a.parquet", "", 300), ClipNote("short", "a.wav", "")])
+    state.add_clips(99, [ClipNote("empty", "b.wav", "")])
+    assert (state.num_clips, state.num_bad, state.largest_loss) == (1300, 301, 300)
     # One shard says as little about the others as one clip about the other clips.
-    skipped_clips.check_bad_fraction(1300, 301, 300, 0.2, tmp_path)
+    loop.check_bad_fraction(1300, 301, 300, 0.2, tmp_path)
     with pytest.raises(ValueError, match="1501 of 6000 clips cannot be used"):
-        skipped_clips.check_bad_fraction(6000, 1501, 300, 0.2, tmp_path)
+        loop.check_bad_fraction(6000, 1501, 300, 0.2, tmp_path)
 
 
 def test_probe(tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -277,7 +278,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tones: Path, tmp_path: Path)
 
 
 def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
-    skipped = skipped_clips.SkippedClips(Path("/dev/full"))
+    skipped = SkippedClips(Path("/dev/full"), RESUME)
     with pytest.raises(OSError, match="The disk is full: /dev/full .*--resume_from_checkpoint"):
         skipped.add([ClipNote("empty", "a.wav", "It has 0 bytes.")])
 

@@ -100,7 +100,7 @@ def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Turn:
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.pretraining.arguments import PretrainingArguments
     from run_scripts.pretraining.augmentation import make_features
-    from run_scripts.pretraining.optimizer import build_optimizer
+    from run_scripts.pretraining.loop import build_optimizer
     from run_scripts.pretraining.recipes import RECIPES
     from run_scripts.pretraining.train import build_model
 

@@ -21,7 +21,7 @@ from feature_extraction import Position, ReaderState
 from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining
 from run_scripts import run_pretraining
-from run_scripts.pretraining.checkpointing import Progress, find_checkpoints
+from run_scripts.pretraining.checkpointing import RunState, find_checkpoints
 
 
 ROOT = Path(__file__).parents[3]
@@ -225,8 +225,8 @@ def test_two_processes(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     process = start(pretraining_arguments(shards, whole, *more), *launcher)
     assert process.wait(timeout=300) == 0, process.stderr.read()
-    progress = [json.loads((whole / "checkpoint-3" / f"progress_{rank}.json").read_text()) for rank in (0, 1)]
-    assert [part["step"] for part in progress] == [3, 3] and progress[0]["num_clips"] == progress[1]["num_clips"] == 24
+    parts = [json.loads((whole / "checkpoint-3" / f"progress_{rank}.json").read_text()) for rank in (0, 1)]
+    assert [part["step"] for part in parts] == [3, 3] and parts[0]["num_clips"] == parts[1]["num_clips"] == 24
     assert json.loads((whole / "checkpoint-3" / "manifest.json").read_text())["arguments"]["num_processes"] == 2
     entries = history(whole)
     assert [entry["step"] for entry in entries] == [1, 2, 3, 4]
@@ -247,8 +247,8 @@ def test_two_processes_train_an_encoder_whose_head_is_not_used(tones: Path, tmp_
     assert [entry["step"] for entry in history(tmp_path)] == [1, 2, 3]
 
 
-def test_progress_survives_json(tmp_path: Path):
-    progress = Progress(
+def test_the_state_of_a_run_survives_json(tmp_path: Path):
+    state = RunState(
         step=3,
         next_worker=1,
         readers={
@@ -257,8 +257,8 @@ def test_progress_survives_json(tmp_path: Path):
         },
         sums=(0.1, 2.0),
     )
-    progress.history.append({"step": 3})
-    progress.notes = {"short": 2, "empty": 1, "silent": 3}
-    assert progress.num_bad == 4
-    (tmp_path / "progress.json").write_text(json.dumps(dataclasses.asdict(progress)))
-    assert Progress.load(tmp_path / "progress.json") == progress
+    state.history.append({"step": 3})
+    state.notes = {"short": 2, "empty": 1, "silent": 3}
+    assert state.num_bad == 4
+    (tmp_path / "progress.json").write_text(json.dumps(dataclasses.asdict(state)))
+    assert RunState.load(tmp_path / "progress.json") == state

@@ -15,7 +15,7 @@ from modeling_cola import COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.pretraining import loop as loop_module
 from run_scripts.pretraining.arguments import PretrainingArguments
-from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.loop import PretrainingTrainer
 from run_scripts.pretraining.recipes import RECIPES
 from run_scripts.pretraining.validation import HeldOutPairs
@@ -36,7 +36,7 @@ def test_norms_and_biases_do_not_decay(tmp_path: Path):
         loader=None,
         held_out=HeldOutPairs({"gaps": torch.empty(0)}),
         probe=None,
-        progress=Progress(),
+        state=RunState(),
         fixed_arguments={},
         max_bad_fraction=0.2,
     )
@@ -52,10 +52,10 @@ def test_several_processes_stop_only_where_they_have_agreed(num_processes: int):
     accelerator = SimpleNamespace(
         num_processes=num_processes, set_trigger=lambda: asked.append("set"), check_trigger=lambda: bool(asked)
     )
-    loop = SimpleNamespace(accelerator=accelerator, progress=Progress())
+    loop = SimpleNamespace(accelerator=accelerator, state=RunState())
 
     def is_stopped(step: int, number: int | None) -> bool:
-        loop.progress.step = step
+        loop.state.step = step
         return PretrainingTrainer._is_stopped(loop, SimpleNamespace(number=number))
 
     assert not is_stopped(loop_module.AGREE_STEPS, None)

@@ -11,7 +11,7 @@ from helpers import pretraining_arguments
 from modeling_cola import COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.pretraining.arguments import PretrainingArguments
-from run_scripts.pretraining.recipes import RECIPES, ModelSettings, TrainingSettings, given, override
+from run_scripts.pretraining.recipes import RECIPES, ModelSettings, TrainingSettings, explicit, override
 from run_scripts.pretraining.train import build_config, build_model
 
 
@@ -50,7 +50,7 @@ TRAINING_VALUES = {
 
 def test_every_recipe_is_complete():
     for recipe in RECIPES.values():
-        assert set(given(recipe.training)) == {field.name for field in fields(TrainingSettings)}
+        assert set(explicit(recipe.training)) == {field.name for field in fields(TrainingSettings)}
         build_config(recipe.model)
 
 
@@ -72,13 +72,13 @@ def test_every_setting_is_an_argument(tones: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_what_is_not_given_is_the_recipes(recipe: str):
-    args, wanted = PretrainingArguments("out", recipe=recipe), given(RECIPES[recipe].model)
+    args, wanted = PretrainingArguments("out", recipe=recipe), explicit(RECIPES[recipe].model)
     config = build_model(args)[0].config
     assert {name: getattr(config, name) for name in wanted} == wanted
     assert config.encoder == wanted.get("encoder", COLAConfig().encoder)
     own = ModelSettings(encoder="test_efficientnet", pooling="mean", similarity="bilinear", encoder_stride=16)
     config = build_model(args, own)[0].config
-    assert {name: getattr(config, name) for name in given(own)} == given(own)
+    assert {name: getattr(config, name) for name in explicit(own)} == explicit(own)
     assert config.projection_hidden_size == wanted.get("projection_hidden_size")
 
     training = override(RECIPES[recipe].training, TrainingSettings(learning_rate=0.5, noise_ratio=0.0))

@@ -11,7 +11,7 @@ from helpers import pretraining_arguments, with_teacher
 from hub_server import serving_hub
 from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
-from run_scripts.pretraining.checkpointing import Progress
+from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.objectives import OBJECTIVES
 from run_scripts.pretraining.report import draw_plots
 from run_scripts.pretraining.validation import HeldOutPairs
@@ -33,7 +33,7 @@ def test_similarities_are_drawn_where_there_are_any(tmp_path: Path, objective: s
     model = with_teacher(OBJECTIVES[objective](COLAConfig(encoder="compact", compact_channels=8, hidden_size=32)))
     segments = torch.randn(2, 8, 96 * model.num_windows, 64)
     held_out = HeldOutPairs({"input_values": segments[0], "positive_values": segments[1], "gaps": torch.rand(8)})
-    draw_plots(model, held_out, Progress(history=[{"step": 1, "loss": 1.0}]), 8, 1, tmp_path)
+    draw_plots(model, held_out, RunState(history=[{"step": 1, "loss": 1.0}]), 8, 1, tmp_path)
     drawn = {path.stem for path in tmp_path.glob("*.png")}
     similarity = {"similarity_matrix"} if objective in ("contrastive", "triplet") else set()
     assert drawn == {"training_curves", "embedding_map"} | similarity

@@ -72,7 +72,7 @@ def test_all_end_when_one_fails(tones: Path, tmp_path: Path, rank: int):
 next_batch = loop.PretrainingTrainer._next_batch
 
 def fail(self, batches):
-    if self.progress.step == 1 and RANK == {rank}:
+    if self.state.step == 1 and RANK == {rank}:
         raise FileNotFoundError("The disk has gone.")
     return next_batch(self, batches)
 
