@@ -673,6 +673,23 @@ class COLAProjectionHead(nn.Module):
         return torch.tanh(self.layer_norm(self.dense(hidden)))
 
 
+def initialize_like_keras(module: nn.Module) -> None:
+    """
+    Initialises a dense layer, a 2-D convolution with a bias, or a norm as Keras does by default, whose values the
+    authors' code has. Other modules are left as they are.
+    """
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        init.xavier_uniform_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, (nn.LayerNorm, nn.BatchNorm1d)):
+        init.ones_(module.weight)
+        init.zeros_(module.bias)
+        if isinstance(module, nn.BatchNorm1d):
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+
+
 class COLABilinearSimilarity(nn.Module):
     """
     The bilinear similarity z^T W z' of each anchor `[A, D]` and each positive `[P, D]`, of shape `[A, P]` (paper,
@@ -800,18 +817,8 @@ class COLAForPreTraining(COLAPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # The defaults of Keras, which the authors' code uses.
-        if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, (nn.LayerNorm, nn.BatchNorm1d)):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-            if isinstance(module, nn.BatchNorm1d):
-                init.zeros_(module.running_mean)
-                init.ones_(module.running_var)
-                init.zeros_(module.num_batches_tracked)
-        elif isinstance(module, COLABilinearSimilarity):
+        initialize_like_keras(module)
+        if isinstance(module, COLABilinearSimilarity):
             init.normal_(module.weight, std=self.config.bilinear_init_std)
             diagonal = self.config.bilinear_init_diagonal * torch.eye(len(module.weight)).to(module.weight)
             init.copy_(module.weight, module.weight + diagonal)

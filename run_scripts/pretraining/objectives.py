@@ -12,10 +12,9 @@ no effect.
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import initialization as init
 
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAForPreTrainingOutput, COLAModel, COLAPreTrainedModel
-from modeling_cola.modeling_cola import COLAProjectionHead
+from modeling_cola.modeling_cola import COLAProjectionHead, initialize_like_keras
 from run_scripts.common.cpu import bfloat16_where_fast
 from run_scripts.common.errors import UserError
 
@@ -32,10 +31,7 @@ class Objective(COLAPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        COLAForPreTraining._init_weights(self, module)
-        if isinstance(module, nn.Conv2d):
-            init.xavier_uniform_(module.weight)
-            init.zeros_(module.bias)
+        initialize_like_keras(module)
 
     def forward(
         self,
