@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser
 
 from run_scripts.common.command_line import run_script
+from run_scripts.common.errors import UserError
+from run_scripts.pretraining.arguments import check_seed
 
 
 @dataclass
@@ -23,6 +25,11 @@ class QuickstartArguments:
     )
     max_steps: int = field(default=300, metadata={"help": "Steps of pre-training."})
     seed: int = field(default=0, metadata={"help": "Seed of the corpus, the weights and the order."})
+
+    def __post_init__(self) -> None:
+        if self.max_steps < 1:
+            raise UserError(f"--max_steps must be at least 1, got {self.max_steps}.")
+        check_seed(self.seed)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float] | None:

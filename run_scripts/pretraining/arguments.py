@@ -7,6 +7,29 @@ from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.pretraining.recipes import RECIPES
 
 
+OBJECTIVE_NAMES = (
+    "contrastive",
+    "triplet",
+    "temporal_gap",
+    "audio2vec_cbow",
+    "audio2vec_skipgram",
+    "distillation",
+)
+# Of the seeds that PyTorch and NumPy take; each process adds its rank.
+LARGEST_SEED = 2**31 - 1
+
+
+def check_seed(seed: int) -> None:
+    """
+    Checks a seed.
+
+    Raises:
+        [`UserError`]: If it is not between 0 and `LARGEST_SEED`.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"--seed must be from 0 to {LARGEST_SEED}, got {seed}.")
+
+
 @dataclass
 class DataArguments(SourceArguments):
     """The recordings to train and to validate on."""
@@ -38,6 +61,8 @@ class DataArguments(SourceArguments):
     def __post_init__(self) -> None:
         if self.validation_clips < 0:
             raise UserError(f"--validation_clips must be at least 0, got {self.validation_clips}.")
+        if not 0 <= self.max_bad_fraction <= 1:  # which NaN is not, either
+            raise UserError(f"--max_bad_fraction must be from 0 to 1, got {self.max_bad_fraction}.")
 
 
 @dataclass
@@ -100,7 +125,7 @@ class PretrainingArguments:
         },
     )
     report_to: str | None = field(
-        default=None, metadata={"help": "A tracker that accelerate knows: tensorboard, trackio, wandb ..."}
+        default=None, metadata={"help": "A tracker that accelerate knows: tensorboard, trackio, wandb ...; or none."}
     )
     push_to_hub: bool = field(default=False, metadata={"help": "Push the model, its card and its plots to the Hub."})
     hub_model_id: str | None = field(
@@ -113,13 +138,29 @@ class PretrainingArguments:
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise UserError(f"--recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        if self.objective not in OBJECTIVE_NAMES:
+            raise UserError(f"--objective must be one of {', '.join(OBJECTIVE_NAMES)}, got {self.objective!r}.")
         if (self.objective == "distillation") != (self.teacher_name_or_path is not None):
             raise UserError("--objective distillation and --teacher_name_or_path need each other: pass both or none.")
         for name in ("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if self.dataloader_num_workers < 0:
+            raise UserError(f"--dataloader_num_workers must be at least 0, got {self.dataloader_num_workers}.")
+        check_seed(self.seed)
+        self._check_tracker()
         metrics = ("probe_accuracy", "validation_loss", "validation_accuracy")
         if self.metric_for_best_model not in (None, *metrics):
             raise UserError(
                 f"--metric_for_best_model must be one of {', '.join(metrics)}, got {self.metric_for_best_model!r}."
             )
+
+    def _check_tracker(self) -> None:
+        if self.report_to in (None, "none"):  # which is the Trainer's word for it
+            self.report_to = None
+            return
+        from accelerate.utils import LoggerType  # only now, since it takes seconds
+
+        if self.report_to not in LoggerType.list():
+            names = ", ".join(map(str, LoggerType.list()))
+            raise UserError(f"--report_to must be none or one of {names}, got {self.report_to!r}.")

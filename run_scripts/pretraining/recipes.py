@@ -80,6 +80,20 @@ CONTRASTIVE_SETTINGS = (
 )
 
 
+# Settings that are shares of a whole.
+SHARES = ("warmup_ratio", "mix_share")
+# The schedules of Transformers that need no arguments of their own.
+SCHEDULES = (
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+)
+
+
 @dataclass
 class TrainingSettings:
     """Optimisation, and how the positive is drawn and augmented."""
@@ -90,7 +104,7 @@ class TrainingSettings:
         default=None, metadata={"help": "Weight decay, which norms and biases are exempt from."}
     )
     lr_scheduler_type: str | None = field(
-        default=None, metadata={"help": "A learning-rate schedule of Transformers: constant, cosine, linear ..."}
+        default=None, metadata={"help": f"The learning-rate schedule: {', '.join(SCHEDULES)}."}
     )
     warmup_ratio: float | None = field(
         default=None, metadata={"help": "Share of the steps in which the learning rate rises from 0."}
@@ -117,9 +131,19 @@ class TrainingSettings:
     )
 
     def __post_init__(self) -> None:
+        if self.lr_scheduler_type not in (None, *SCHEDULES):
+            raise UserError(
+                f"--lr_scheduler_type must be one of {', '.join(SCHEDULES)}, got {self.lr_scheduler_type!r}."
+            )
         for name, value in explicit(self).items():
-            if isinstance(value, (int, float)) and not value >= 0:  # which NaN is not, either
+            if not isinstance(value, (int, float)):
+                continue
+            if not value >= 0:  # which NaN is not, either
                 raise UserError(f"--{name} must be at least 0, got {value}.")
+            if name in SHARES and value > 1:
+                raise UserError(f"--{name} must be at most 1, got {value}.")
+            if math.isinf(value) and name != "max_distance":
+                raise UserError(f"--{name} must be finite, got {value}.")
 
     def max_distance_samples(self, sampling_rate: int) -> int | None:
         """The greatest distance in samples, or `None` where there is no limit."""

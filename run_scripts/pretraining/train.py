@@ -82,8 +82,6 @@ def build_model(
         `ValueError`: if there is no such objective, or if the settings describe another model than the checkpoint's or
             a loss that the objective does not have.
     """
-    if args.objective not in OBJECTIVES:
-        raise UserError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {args.objective!r}.")
     objective, settings = OBJECTIVES[args.objective], settings or ModelSettings()
     chosen = explicit(settings)
     unused = [name for name in CONTRASTIVE_SETTINGS if name in chosen]

@@ -10,6 +10,7 @@ import pytest
 
 from helpers import write_tones
 from run_scripts import quickstart
+from run_scripts.common.errors import UserError
 
 
 def test_labelled_folders_are_compared(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -41,6 +42,12 @@ def test_too_few_recordings_are_told(tmp_path: Path):
     data = write_tones(tmp_path, {"flat": 300.0}, 5, seconds=1.0) / "flat"
     with pytest.raises(ValueError, match="5 recordings"):
         quickstart.main(["--data", str(data), "--output_dir", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(("argument", "value"), [("--seed", "-1"), ("--max_steps", "0")])
+def test_bad_arguments_are_named(argument: str, value: str):
+    with pytest.raises(UserError, match=f"{argument} must be .*, got {value}"):
+        quickstart.main([argument, value])
 
 
 @pytest.mark.slow

@@ -3,8 +3,11 @@
 import json
 import os
 import pickle
+import re
 import shutil
+import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import safetensors.torch
 import torch
 from accelerate.state import AcceleratorState
 from datasets import Audio, ClassLabel, Dataset
-from transformers import AutoFeatureExtractor, AutoModel
+from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, AutoFeatureExtractor, AutoModel
 
 from feature_extraction import ClipNote
 from helpers import pretraining_arguments
@@ -29,6 +32,21 @@ from run_scripts.pretraining.objectives import OBJECTIVES
 
 
 COMPACT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
+
+
+@pytest.fixture
+def command_fails(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], str], None]:
+    """Checks that a command ends with status 2 and with one line, which matches a pattern."""
+
+    def check(arguments: list[str], message: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["run_pretraining.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_pretraining.run()
+        assert ended.value.code == 2
+        *_, last = capsys.readouterr().err.splitlines()
+        assert re.search(f"run_pretraining.py: error: .*{message}", last)
+
+    return check
 
 
 def history(folder: Path) -> dict[int, dict[str, float]]:
@@ -298,19 +316,68 @@ def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
         (("--max_steps", "0"), "--max_steps must be at least 1"),
         (("--validation_clips", "-10"), "--validation_clips must be at least 0"),
         (("--learning_rate", "nan"), "--learning_rate must be at least 0, got nan"),
+        (("--learning_rate", "inf"), "--learning_rate must be finite, got inf"),
+        (("--mix_share", "2"), "--mix_share must be at most 1, got 2.0"),
+        (("--warmup_ratio", "1.5"), "--warmup_ratio must be at most 1, got 1.5"),
+        (("--max_bad_fraction", "nan"), "--max_bad_fraction must be from 0 to 1, got nan"),
+        (("--seed", "-1"), "--seed must be from 0 to 2147483647, got -1"),
+        (("--dataloader_num_workers", "-1"), "--dataloader_num_workers must be at least 0, got -1"),
+        (("--per_device_train_batch_size", "0"), "--per_device_train_batch_size must be at least 1, got 0"),
+        (("--optim", "nope"), "--optim nope"),
+        (("--lr_scheduler_type", "greedy"), "--lr_scheduler_type must be one of constant, .*, got 'greedy'"),
+        (("--temperature", "nan"), "`temperature` must be above 0, got nan"),
         (("--per_device_train_batch_size", "1"), "--per_device_train_batch_size 1 leaves an anchor without negatives"),
         (("--per_device_train_batch_size", "64"), "less than a batch of 64"),
         (("--dataset_split", "unbalanced"), "no split 'unbalanced'"),
         (("--mixing_weights", "1", "2"), "--mixing_weights. must be 1 positive numbers, one for each data set"),
         (("--audio_column", "sound"), "no column 'sound'"),
         (("--encoder", "efficientnet_zero"), "efficientnet_zero"),
+        (("--encoder", "vit_tiny_patch16_224"), "--encoder vit_tiny_patch16_224"),
         (("--report_to", "aim"), "--report_to aim: .* not installed"),
-        (("--report_to", "paper"), "paper"),
+        (("--report_to", "nope"), "--report_to must be none or one of .*tensorboard.*, got 'nope'"),
     ],
 )
-def test_bad_arguments_are_named(tones: Path, tmp_path: Path, more: tuple[str, ...], message: str):
-    with pytest.raises(ValueError, match=message):
-        run_pretraining.main(pretraining_arguments(tones, tmp_path, *more))
+def test_bad_arguments_are_named(
+    tones: Path, tmp_path: Path, command_fails: Callable, more: tuple[str, ...], message: str
+):
+    command_fails(pretraining_arguments(tones, tmp_path, *more), message)
+
+
+@pytest.fixture(scope="session")
+def foreign_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Audio Spectrogram Transformer."""
+    folder = tmp_path_factory.mktemp("ast")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    ASTModel(ASTConfig(**sizes)).save_pretrained(folder)
+    ASTFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("argument", ["--model_name_or_path", "--teacher_name_or_path"])
+def test_a_checkpoint_of_another_model_is_named(
+    tones: Path, tmp_path: Path, foreign_checkpoint: Path, command_fails: Callable, argument: str
+):
+    command = ["--dataset_name", str(tones), "--output_dir", str(tmp_path), "--per_device_train_batch_size", "8"]
+    if argument == "--teacher_name_or_path":
+        command += ["--objective", "distillation", "--encoder", "compact"]
+    command_fails([*command, argument, "/nope"], "/nope")
+    command_fails(
+        [*command, argument, str(foreign_checkpoint)], f"{foreign_checkpoint}.*audio-spectrogram-transformer"
+    )
+
+
+def test_several_processes_on_cpus_are_told_what_to_set(
+    tones: Path, tmp_path: Path, command_fails: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    command_fails(pretraining_arguments(tones, tmp_path), "ACCELERATE_USE_CPU=true")
+
+
+def test_none_is_no_tracker(tones: Path, tmp_path: Path):
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, "--report_to", "none", "--max_steps", "1"))
+    assert list(history(tmp_path)) == [1]
 
 
 def test_an_empty_folder_is_named(tmp_path: Path):
