@@ -19,9 +19,8 @@ from run_scripts.benchmark.methods import Method
 from run_scripts.benchmark.probes import NEIGHBOURS
 from run_scripts.classification.paper_tasks import TASKS
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import write_text
+from run_scripts.common.files import write_json, write_text
 from run_scripts.common.plots import plot_accuracy_bars, plot_learning_curves
-from run_scripts.common.resume import write_json
 from run_scripts.embedding.cache import hash_clips
 
 

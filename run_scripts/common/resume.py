@@ -1,27 +1,9 @@
-"""Resuming: what a run writes about itself, and the check that the run which goes on is the same."""
+"""Resuming: the check that the run which goes on is the same."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import write_text
-
-
-def write_json(path: Path, value: Any) -> None:
-    """
-    Writes a JSON file, which takes its name only when it is complete.
-
-    Raises:
-        `OSError`: If it cannot be written. If the disk is full, the message says how much room is missing.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        write_text(temporary, json.dumps(value, indent=2))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_settings(output_dir: Path, earlier: dict[str, Any], settings: dict[str, Any]) -> None:

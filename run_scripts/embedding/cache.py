@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from feature_extraction.audio_source import file_system_name
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import DiskFullError, format_size, is_disk_full
+from run_scripts.common.files import written_whole
 from run_scripts.embedding.embedders import encoder_embedder
 from run_scripts.embedding.encode import embed_in_batches
 
@@ -43,6 +42,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1  # Increase it when the same settings give other vectors than before.
 MANIFEST = "manifest.json"
 VECTORS = "vectors.f32"
+OTHER_CACHE = "Name another folder with --embedding_cache, or pass --embedding_cache off to embed clips in each epoch."
 
 # Training clips are cut into windows that start a quarter of a window apart, or further apart where a clip would have
 # more than `MAX_WINDOWS` of them. Training draws one window of each clip per epoch, so that more windows would make
@@ -176,7 +176,7 @@ def embed_cached(
     if entry is None:
         clips = undecoded(dataset.select_columns([audio_column, label_column]), audio_column)
         clips = clips.with_transform(ClipDecoder(extractor, audio_column, label_column))
-        _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings, len(clips))
+        _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings)
         entry = _read(folder)
     if entry is None:
         raise OSError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
@@ -217,12 +217,16 @@ def _read(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     return vectors, offsets
 
 
-def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str, Any], num_clips: int) -> None:
+def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str, Any]) -> None:
     """Writes an entry clip by clip, so that the vectors need not fit in memory."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    offsets, checksum, hidden_size = [0], 0, 0
     try:
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"Could not write {folder.parent}: {error.strerror}. {OTHER_CACHE}") from error
+    offsets, checksum, hidden_size = [0], 0, 0
+    # An entry that is there already is damaged, or was written by another run in the meantime and is the same.
+    with written_whole(folder, advice=f"Make room. {OTHER_CACHE}") as temporary:
+        temporary.mkdir()
         with open(temporary / VECTORS, "wb") as file:
             for vectors in clip_vectors:
                 data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
@@ -233,20 +237,3 @@ def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str,
         checksum = zlib.crc32(np.array(offsets, dtype="<i8").tobytes(), checksum)
         manifest = {"settings": settings, "hidden_size": hidden_size, "checksum": checksum, "offsets": offsets}
         (temporary / MANIFEST).write_text(json.dumps(manifest))
-        # An entry that is there already is damaged, or was written by another run in the meantime and is the same.
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except FileNotFoundError:
-        raise  # A clip's file is missing, and the message says which.
-    except OSError as error:
-        kind, missing = OSError, ""
-        if is_disk_full(error) and len(offsets) > 1:
-            # The other clips take about as much room as those that are written.
-            rest = (num_clips - len(offsets) + 2) * hidden_size * 4 * offsets[-1] // (len(offsets) - 1)
-            kind, missing = DiskFullError, f" (about {format_size(rest)} are missing)"
-        raise kind(
-            f"Could not write {folder}: {error.strerror or error}{missing}. Make room, name another folder with "
-            "--embedding_cache, or pass --embedding_cache off to embed the clips again in each epoch."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from feature_extraction import BadClipError, ClipNote, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.errors import UserError
+from run_scripts.common.files import remove_temporary_files, write_json, written_whole
 from run_scripts.common.quiet import quiet_libraries
-from run_scripts.common.resume import check_settings, write_json
+from run_scripts.common.resume import check_settings
 from run_scripts.common.skipped import SKIPPED, count_kinds, write_skipped
 from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import CHECKPOINT, EmbeddingArguments
@@ -63,8 +64,7 @@ def embed_dataset(args: EmbeddingArguments) -> list[Path]:
         check_settings(folder, read_settings(folder), settings)
     else:
         write_json(folder / SETTINGS, settings)
-    for temporary in folder.glob(".part-*.tmp"):
-        temporary.unlink()
+    remove_temporary_files(folder)
     write_parts(source, model, extractor, folder, args.windows)
     return find_parts(folder)
 
@@ -136,8 +136,9 @@ def write_parts(
     number = len(earlier)
     with Meter(source.num_clips, progress.place.number) as meter:
         while not progress.is_done:
-            writer = PartWriter(folder, number, model.config.hidden_size, windows, source.label_column is not None)
-            progress = write_part(writer, embedded, progress, meter, seconds_per_hop if windows else None)
+            with written_whole(folder / f"part-{number:05}.parquet") as path:
+                writer = PartWriter(path, model.config.hidden_size, windows, source.label_column is not None)
+                progress = write_part(writer, embedded, progress, meter, seconds_per_hop if windows else None)
             notes += progress.skipped
             write_skipped(folder, notes)
             number += 1

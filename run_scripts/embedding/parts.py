@@ -1,7 +1,6 @@
 """The parts of an embedding, each a Parquet file that says how far the run had come when it was complete."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_extraction import ClipNote
-from run_scripts.common.files import report_full_disk
 from run_scripts.embedding.source import Clip, Place
 
 
@@ -62,13 +60,11 @@ def write_progress(file: pq.ParquetWriter, progress: Progress) -> None:
 
 class PartWriter:
     """
-    Writes a part. The file takes its name only when it is complete.
+    Writes a part.
 
     Args:
-        folder (`Path`):
-            The folder of the embedding.
-        number (`int`):
-            The number of the part.
+        path (`Path`):
+            The file.
         hidden_size (`int`):
             The length of a vector.
         windows (`bool`):
@@ -77,15 +73,13 @@ class PartWriter:
             Whether clips have labels.
     """
 
-    def __init__(self, folder: Path, number: int, hidden_size: int, windows: bool, has_labels: bool):
-        self.path = folder / f"part-{number:05}.parquet"
-        self.temporary = folder / f".{self.path.name}.tmp"
+    def __init__(self, path: Path, hidden_size: int, windows: bool, has_labels: bool):
         columns = {"clip": pa.int64(), "path": pa.string(), "seconds": pa.float64()}
         columns |= {"label": pa.string()} if has_labels else {}
         columns |= {"time": pa.float64()} if windows else {}
         self.schema = pa.schema(columns | {"vector": pa.list_(pa.float32(), hidden_size)})
         self.num_rows = 0
-        self._file = pq.ParquetWriter(self.temporary, self.schema)
+        self._file = pq.ParquetWriter(path, self.schema)
         self._rows, self._vectors = [], []
 
     def add(self, clip: Clip, seconds: float, vectors: np.ndarray, times: list[float | None]) -> None:
@@ -111,8 +105,7 @@ class PartWriter:
         columns = {name: [row[name] for row in self._rows] for name in names}
         values = pa.array(np.concatenate(self._vectors).ravel())
         columns["vector"] = pa.FixedSizeListArray.from_arrays(values, type=self.schema.field("vector").type)
-        with report_full_disk(self.path, values.nbytes):
-            self._file.write_table(pa.table(columns, self.schema))
+        self._file.write_table(pa.table(columns, self.schema))
         self.num_rows += len(self._rows)
         self._rows, self._vectors = [], []
 
@@ -120,9 +113,5 @@ class PartWriter:
         """Completes the part."""
         if self._rows:
             self._write_group()
-        with report_full_disk(self.path, 2**16):
-            write_progress(self._file, progress)
-            self._file.close()
-            with open(self.temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(self.temporary, self.path)
+        write_progress(self._file, progress)
+        self._file.close()

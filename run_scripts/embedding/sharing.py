@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import report_full_disk
+from run_scripts.common.files import write_json, written_whole
 from run_scripts.common.hub import hub_name
-from run_scripts.common.resume import write_json
 from run_scripts.embedding.embed import SETTINGS, read_settings
 from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, read_progress, write_progress
 
@@ -41,8 +40,8 @@ def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> N
     source = Path(settings["dataset_name"] or "")
     root = source if source.is_dir() else source.parent
     for part in find_parts(folder):
-        with report_full_disk(target / part.name, part.stat().st_size):
-            _copy_part(part, target / part.name, root)
+        with written_whole(target / part.name, part.stat().st_size) as copy:
+            _copy_part(part, copy, root)
     settings["dataset_name"] = hub_name(settings["dataset_name"])
     settings["model_name_or_path"] = checkpoint or hub_name(settings["model_name_or_path"])
     write_json(target / SETTINGS, settings)

@@ -15,7 +15,8 @@ from datasets import Audio, Dataset, Features, IterableDataset
 from feature_extraction import ClipNote
 from feature_extraction.tables import SPLITS_BY_NAME
 from run_scripts.common.errors import UserError
-from run_scripts.common.resume import check_settings, write_json
+from run_scripts.common.files import remove_temporary_files, write_json
+from run_scripts.common.resume import check_settings
 from run_scripts.common.source import load_source
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments
@@ -128,8 +129,8 @@ class Job:
         write_json(self.part_path(number), asdict(part))
 
     def remove_temporary_files(self) -> None:
-        for path in (self.output_dir / PROGRESS_DIR).glob("*.tmp"):
-            path.unlink(missing_ok=True)
+        for folder in (self.output_dir, self.output_dir / PROGRESS_DIR):
+            remove_temporary_files(folder)
 
 
 def create_output_dir(source: SourceArguments, args: PreparationArguments) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import report_full_disk
+from run_scripts.common.files import write_json
 from run_scripts.common.lock import locked
-from run_scripts.common.resume import write_json
 from run_scripts.common.skipped import write_notes
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments
@@ -49,9 +48,8 @@ def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[
     job = load_job(source, args, num_workers)
     job.remove_temporary_files()
     try:
-        with report_full_disk(job.output_dir, int(args.shard_size * 1e6)):
-            convert_rest(job, num_workers)
-            report = write_report(job)
+        convert_rest(job, num_workers)
+        report = write_report(job)
     finally:
         job.remove_temporary_files()
     if report["clips"] == 0:

@@ -2,7 +2,8 @@
 
 import io
 import math
-import os
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pyarrow.parquet as pq
 import soundfile
 
 from feature_extraction import SILENCE, SilentAudioError, load_audio
+from run_scripts.common.files import written_whole
 from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments
-from run_scripts.preparation.job import PROGRESS_DIR, Job
 
 
 # The size of a row group, which readers hold in memory as a whole.
@@ -53,22 +54,23 @@ def encode(audio: dict[str, Any] | None, args: PreparationArguments) -> list[tup
 
 class ShardWriter:
     """
-    Writes clips, with the other columns of their rows, to a Parquet file. The file takes its name only when it is
-    complete. Without clips no file is written.
+    Writes clips, with the other columns of their rows, to a Parquet file, whole or not at all. Use it as a context
+    manager. Without clips no file is written.
 
     Args:
-        job (`Job`):
-            The run that the shard belongs to.
-        name (`str`):
-            The file name of the shard.
+        path (`Path`):
+            The file.
+        schema (`pa.Schema`):
+            Its schema.
+        column (`str`):
+            Its column of audio.
     """
 
-    def __init__(self, job: Job, name: str):
-        self.job = job
-        self.path = job.output_dir / name
-        self.temporary = job.output_dir / PROGRESS_DIR / f"{name}.{os.getpid()}.tmp"
+    def __init__(self, path: Path, schema: pa.Schema, column: str):
+        self.path, self.schema, self.column = path, schema, column
         self.size = 0
-        self._file = None
+        self._parquet = None
+        self._stack = ExitStack()
         self._clips, self._others, self._group_size = [], [], 0
 
     def add(self, encoded: bytes, path: str | None, others: pa.Table) -> None:
@@ -91,24 +93,27 @@ class ShardWriter:
             self._write_group()
 
     def _write_group(self) -> None:
-        if self._file is None:
-            self._file = open(self.temporary, "wb")
+        if self._parquet is None:
+            temporary = self._stack.enter_context(written_whole(self.path))
             # Encoded audio cannot be compressed any further.
-            self._parquet = pq.ParquetWriter(self._file, self.job.schema, compression="none", use_dictionary=False)
+            self._parquet = self._stack.enter_context(
+                pq.ParquetWriter(temporary, self.schema, compression="none", use_dictionary=False)
+            )
         others = pa.concat_tables(self._others)
-        columns = {name: others[name] for name in others.column_names} | {self.job.column: self._clips}
-        self._parquet.write_table(pa.Table.from_pydict(columns, self.job.schema))
+        columns = {name: others[name] for name in others.column_names} | {self.column: self._clips}
+        self._parquet.write_table(pa.Table.from_pydict(columns, self.schema))
         self._clips, self._others, self._group_size = [], [], 0
 
     def close(self) -> bool:
         """Completes the file, and returns whether there is one."""
         if self._clips:
             self._write_group()
-        if self._file is None:
-            return False
-        self._parquet.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self.temporary, self.path)
-        return True
+        self._stack.close()
+        return self._parquet is not None
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
+        # A file that was not completed, since the run is stopped, is removed as after an error.
+        self._stack.__exit__(kind or GeneratorExit, error or GeneratorExit(), traceback)

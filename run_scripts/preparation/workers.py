@@ -82,20 +82,21 @@ def convert_part(number: int) -> None:
     rows = worker.job.dataset.shard(num_shards=worker.job.num_parts, index=number).iter(batch_size=1)
     rows = islice(rows, part.rows, None)
     while not part.is_done:
-        writer = ShardWriter(worker.job, worker.job.shard_name(number, len(part.shards)))
+        path = worker.job.output_dir / worker.job.shard_name(number, len(part.shards))
         part.is_done = True
-        try:
-            for row in rows:
-                if worker.stop.is_set():
-                    return
-                convert_row(row, writer, part, number)
-                if writer.size >= worker.job.args.shard_size * 1e6:
-                    part.is_done = False  # as far as is known: there may be no more rows for the next shard
-                    break
-        except CorruptShardError as error:
-            skip(error.path, error, part)
-        if writer.close():
-            part.shards.append(writer.path.name)
+        with ShardWriter(path, worker.job.schema, worker.job.column) as writer:
+            try:
+                for row in rows:
+                    if worker.stop.is_set():
+                        return
+                    convert_row(row, writer, part, number)
+                    if writer.size >= worker.job.args.shard_size * 1e6:
+                        part.is_done = False  # as far as is known: there may be no more rows for the next shard
+                        break
+            except CorruptShardError as error:
+                skip(error.path, error, part)
+            if writer.close():
+                part.shards.append(path.name)
         worker.job.save_part(number, part)
 
 

@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from feature_extraction import ClipNote, Position, ReaderState
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import checkpoint_size, report_full_disk
+from run_scripts.common.files import checkpoint_size, written_whole
 from run_scripts.pretraining.arguments import PretrainingArguments
 
 
@@ -138,21 +138,16 @@ def save_checkpoint(
     """
     output_dir = Path(args.output_dir)
     final = output_dir / f"checkpoint-{state.step}"
-    temporary = output_dir / f".checkpoint-{state.step}.tmp"
-    try:
-        with report_full_disk(final, checkpoint_size(model), RESUME):
-            accelerator.save_state(str(temporary))
-            (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(state)))
-            accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
-                files = {path.name: _checksum(path) for path in temporary.iterdir() if path.name != MANIFEST}
-                (temporary / MANIFEST).write_text(json.dumps({"arguments": fixed_arguments, "files": files}))
-                shutil.rmtree(final, ignore_errors=True)
-                os.replace(temporary, final)
-                _remove_oldest_checkpoints(output_dir, args.save_total_limit)
-    except Exception:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    is_main = accelerator.is_main_process
+    with written_whole(final, checkpoint_size(model), RESUME, renames=is_main) as temporary:
+        accelerator.save_state(str(temporary))
+        (temporary / f"progress_{accelerator.process_index}.json").write_text(json.dumps(asdict(state)))
+        accelerator.wait_for_everyone()
+        if is_main:
+            files = {path.name: _checksum(path) for path in temporary.iterdir() if path.name != MANIFEST}
+            (temporary / MANIFEST).write_text(json.dumps({"arguments": fixed_arguments, "files": files}))
+    if is_main:
+        _remove_oldest_checkpoints(output_dir, args.save_total_limit)
     accelerator.wait_for_everyone()
 
 
@@ -243,9 +238,9 @@ def load_run_state(checkpoint: Path, arguments: dict[str, Any], process_index: i
 def save_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:
     """Writes the weights of the best validation so far, in place of earlier ones."""
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    temporary = output_dir / f".{BEST_WEIGHTS}.tmp"
-    safetensors.torch.save_file(weights, temporary, metadata={"step": str(step)})
-    os.replace(temporary, output_dir / BEST_WEIGHTS)
+    num_bytes = sum(tensor.nbytes for tensor in weights.values())
+    with written_whole(output_dir / BEST_WEIGHTS, num_bytes, RESUME) as temporary:
+        safetensors.torch.save_file(weights, temporary, metadata={"step": str(step)})
 
 
 def load_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:

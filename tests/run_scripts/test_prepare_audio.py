@@ -359,12 +359,11 @@ def test_deleted_shard_is_written_anew(numbered, tmp_path):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("written", ["flush", "group"])
+@pytest.mark.parametrize("written", ["close", "write_table"])
 def test_full_disk(numbered, tmp_path, monkeypatch, written):
     """The disk is full when the third shard is written; the run goes on when there is space again."""
     more = ["--shard_size", "0.01", "--num_workers", "1"]
-    write = {"flush": (shards.os, "fsync"), "group": (shards.pq.ParquetWriter, "write_table")}[written]
-    original, calls = getattr(*write), []
+    original, calls = getattr(shards.pq.ParquetWriter, written), []
 
     def full(*args: Any) -> Any:
         calls.append(args)
@@ -373,8 +372,10 @@ def test_full_disk(numbered, tmp_path, monkeypatch, written):
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(*write, full)
-        with pytest.raises(OSError, match=f"The disk is full: {tmp_path} .*run the same command") as error:
+        patch.setattr(shards.pq.ParquetWriter, written, full)
+        with pytest.raises(
+            OSError, match=f"The disk is full: {tmp_path}/train-00000-00002.parquet .*run the same command"
+        ) as error:
             prepare_audio.main(arguments(numbered, tmp_path, *more))
     assert is_disk_full(error.value)
     assert numbers(tmp_path) == list(range(len(numbers(tmp_path)))) and not leftovers(tmp_path)

@@ -7,7 +7,6 @@ alike.
 """
 
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.random import Generator
 from scipy.signal import fftconvolve
 from tqdm import tqdm
 
+from run_scripts.common.files import written_whole
 from tools.synthesis.blocks import SAMPLING_RATE, burst, coloured_noise, log_uniform, slow_curve
 from tools.synthesis.families import CLIP_DURATION, FAMILIES
 
@@ -95,12 +95,10 @@ class CorpusClip(NamedTuple):
 
 def write_clip(clip: CorpusClip, seed: int) -> None:
     """Synthesizes a clip and writes it as 16-bit FLAC."""
-    # The file takes its name when it is complete, so that a stopped run leaves no truncated clip for the next one to
-    # keep.
-    temporary = clip.path.with_name(f".{clip.path.name}.{os.getpid()}")
     waveform = synthesize_clip(clip.family, clip.index, seed=seed)
-    soundfile.write(temporary, waveform, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
-    temporary.replace(clip.path)
+    # A stopped run must leave no truncated clip for the next one to keep.
+    with written_whole(clip.path) as temporary:
+        soundfile.write(temporary, waveform, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
 
 
 def write_corpus(
