@@ -163,6 +163,12 @@ class ProtocolArguments:
             "from the beginning.",
         },
     )
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to train from the beginning in a folder that holds a run or a model, and replace it."
+        },
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay off: clips are decoded from columns that the model does not take."}
     )
@@ -189,8 +195,15 @@ class ProtocolArguments:
     def __post_init__(self) -> None:
         if self.class_weights not in CLASS_WEIGHTS:
             raise UserError(f"--class_weights must be one of {', '.join(CLASS_WEIGHTS)}, got {self.class_weights!r}.")
+        if self.overwrite_output_dir and self.resume_from_checkpoint is not None:
+            raise UserError("--overwrite_output_dir and --resume_from_checkpoint exclude each other: pass one.")
+        if "no" in (self.eval_strategy, self.save_strategy):
+            self.load_best_model_at_end = False  # No epoch can be chosen.
         if self.early_stopping_patience is not None:
             if self.early_stopping_patience < 1:
                 raise UserError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
             if not self.load_best_model_at_end:
-                raise UserError("--early_stopping_patience needs --load_best_model_at_end True.")
+                raise UserError(
+                    "--early_stopping_patience needs --load_best_model_at_end True, and an --eval_strategy and a "
+                    "--save_strategy other than no."
+                )

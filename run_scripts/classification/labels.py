@@ -279,7 +279,8 @@ def _hold_out(clips: Dataset, share: float, label_column: str, seed: int) -> tup
     if isinstance(classes, ClassLabel):
         # scikit-learn cannot stratify fewer clips than there are classes.
         count, stratify_by = max(count, classes.num_classes), label_column
-    parts = clips.train_test_split(max(count, 1), seed=seed, stratify_by_column=stratify_by)
+    # In memory: the indices would otherwise be written beside the data, which is the user's.
+    parts = clips.train_test_split(max(count, 1), seed=seed, stratify_by_column=stratify_by, keep_in_memory=True)
     return parts["train"], parts["test"]
 
 

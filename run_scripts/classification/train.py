@@ -10,29 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, default_data_collator, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, PredictionOutput
+from transformers.trainer_utils import HubStrategy, PredictionOutput
 
 from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForAudioClassification
-from run_scripts.classification.arguments import (
-    CHECKPOINT_MODES,
-    FROZEN_MODES,
-    DataArguments,
-    ModelArguments,
-)
+from run_scripts.classification.arguments import CHECKPOINT_MODES, FROZEN_MODES, DataArguments, ModelArguments
 from run_scripts.classification.bad_clips import suggest_skipping
 from run_scripts.classification.data import embed_splits, load_clips, prepare_splits
 from run_scripts.classification.labels import LabelledClips
 from run_scripts.classification.report import METRICS, PLOTS, describe_origin, describe_recipe, plot_metrics
+from run_scripts.classification.resuming import choose_checkpoint, settle
 from run_scripts.classification.trainer import (
     ClassificationArguments,
     ClassificationTrainer,
     ClipCollator,
+    StopOnSignal,
     balanced_weights,
 )
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import checkpoint_size, report_full_disk, write_text
+from run_scripts.common.signals import catching_signals
 from run_scripts.embedding.cache import CachedEncoder
 
 
@@ -81,35 +78,6 @@ def build_model(
     return model, extractor
 
 
-def find_checkpoint(resume_from_checkpoint: str | None, output_dir: str) -> str | None:
-    """
-    Finds the checkpoint from which training resumes, or `None` if it starts from the beginning.
-
-    Args:
-        resume_from_checkpoint (`str`, *optional*):
-            A checkpoint's folder, or `"latest"` for the newest one in the output folder, if there is any.
-        output_dir (`str`):
-            The output folder.
-
-    Raises:
-        `FileNotFoundError`: If the folder is not a checkpoint of the Trainer.
-    """
-    if resume_from_checkpoint is None:
-        return None
-    if resume_from_checkpoint == "latest":
-        # The Trainer writes its state last: a folder without it is what an interrupted run had not finished writing.
-        states = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")
-        steps = [step for state in states if (step := state.parent.name.rpartition("-")[2]).isdigit()]
-        return str(Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{max(steps, key=int)}") if steps else None
-    if not (Path(resume_from_checkpoint) / TRAINER_STATE_NAME).is_file():
-        raise FileNotFoundError(
-            f"--resume_from_checkpoint {resume_from_checkpoint}: there is no checkpoint, {TRAINER_STATE_NAME} is "
-            f"missing. Name a folder such as {Path(output_dir) / PREFIX_CHECKPOINT_DIR}-100, or give no value to "
-            "resume from the newest checkpoint."
-        )
-    return resume_from_checkpoint
-
-
 def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips, name: str) -> None:
     """Sets the arguments by which the Trainer chooses an epoch, or turns the choice off if too few clips decide it."""
     if clips.multi_label and args.metric_for_best_model == "accuracy":
@@ -156,9 +124,10 @@ def train_classifier(
             which and what to do.
     """
     args = copy.copy(args)  # Some are adapted to the data below; the caller's stay as they are.
-    checkpoint = find_checkpoint(args.resume_from_checkpoint, args.output_dir)
+    checkpoint = choose_checkpoint(args)
     set_seed(args.seed)
     clips = load_clips(data_args, args)
+    settle(checkpoint, model_args, data_args, args, describe_results(model_args, data_args, clips))
     if verbose:
         logger.info(describe_clips(data_args.name, clips))
     model, extractor = build_model(model_args, clips.classes, clips.multi_label)
@@ -228,9 +197,14 @@ def build_trainer(
     return trainer, test
 
 
-def train_and_save(trainer: ClassificationTrainer, checkpoint: str | None) -> None:
+def train_and_save(trainer: ClassificationTrainer, checkpoint: Path | None) -> None:
     """Trains the classifier, from a checkpoint if there is one, and saves it together with its encoder."""
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.args.save_only_model:  # Its checkpoints cannot be resumed, so that a signal ends it at once.
+        trainer.train()
+    else:
+        with catching_signals() as stop_signal:
+            trainer.add_callback(StopOnSignal(stop_signal, trainer))
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     model, trained_on = trainer.model, trainer.model.cola  # The encoder, or what stands in for it.
     # The model is saved before test clips are decoded, so that a damaged one does not cost the trained weights. As an
     # internal call this pushes nothing yet: the model card is still missing.

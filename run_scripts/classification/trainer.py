@@ -1,5 +1,6 @@
 """The Trainer of classifiers, which evaluates on whole clips of any length, and its arguments."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,40 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import (
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations import get_available_reporting_integrations
 
 from feature_extraction import ClipDecoder, COLADataCollator, open_audio
 from modeling_cola import COLAModel
 from run_scripts.classification.arguments import ProtocolArguments
 from run_scripts.classification.report import PLOTS, average_precisions, format_model_card, write_example
+from run_scripts.common.errors import UserError
 from run_scripts.common.files import share_weights, write_text
+from run_scripts.common.signals import StopSignal
 from run_scripts.embedding.encode import batch_by_samples
 
 
 Batch = dict[str, Any]
+
+NOT_FINITE = "are not finite, training has diverged: lower --learning_rate. Earlier checkpoints are kept."
+
+# The least values of arguments, which the Trainer itself does not check.
+LEAST = {
+    "seed": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+}
 
 
 @dataclass
@@ -33,7 +57,21 @@ class ClassificationArguments(ProtocolArguments, TrainingArguments):
 
     def __post_init__(self) -> None:
         ProtocolArguments.__post_init__(self)
-        TrainingArguments.__post_init__(self)
+        for name, least in LEAST.items():
+            if not (value := getattr(self, name)) >= least or value == math.inf:
+                raise UserError(f"--{name} must be at least {least}, got {value}.")
+        if not 0 < self.num_train_epochs < math.inf:
+            raise UserError(f"--num_train_epochs must be above 0, got {self.num_train_epochs}.")
+        try:
+            TrainingArguments.__post_init__(self)
+        except (ValueError, ImportError) as error:
+            raise UserError(str(error)) from error
+        trackers = get_available_reporting_integrations()
+        if unknown := set(self.report_to) - set(trackers):
+            raise UserError(
+                f"--report_to must be none or some of the experiment trackers that are installed here "
+                f"({', '.join(trackers) or 'there are none'}), got {', '.join(sorted(unknown))}."
+            )
 
 
 class ClipCollator:
@@ -75,8 +113,13 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     Computes accuracy and macro F1 or, where a clip may have several labels, mean average precision (`map`) and macro
     F1. In that case, classes that occur in no clip are left out, because their average precision is undefined, and a
     class is predicted where its logit is above 0.
+
+    Raises:
+        `ValueError`: If logits are not finite.
     """
     logits, labels = prediction.predictions, prediction.label_ids
+    if not np.isfinite(logits).all():
+        raise UserError(f"The outputs of the classifier {NOT_FINITE}")
     if labels.ndim == 1:
         predicted = logits.argmax(-1)
         macro_f1 = f1_score(labels, predicted, average="macro", zero_division=0)
@@ -127,6 +170,8 @@ class ClassificationTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not all(tensor.isfinite().all() for tensor in self.model.state_dict().values()):
+            raise UserError(f"The weights of the classifier {NOT_FINITE}")
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             share_weights(output_dir or self.args.output_dir)
@@ -151,6 +196,23 @@ class ClassificationTrainer(Trainer):
             write_example(output_dir)
             card = format_model_card(output_dir.resolve().name, self.results, self.recipe, self.origin, plots)
             write_text(output_dir / "README.md", str(card))
+
+
+class StopOnSignal(TrainerCallback):
+    """Saves a checkpoint after the step in which SIGTERM or SIGINT comes, and then ends the process."""
+
+    def __init__(self, signal: StopSignal, trainer: ClassificationTrainer):
+        self.signal, self.accelerator, self.is_stopped = signal, trainer.accelerator, False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.is_stopped = self.signal.has_come(self.accelerator, state.global_step)
+        control.should_save |= self.is_stopped
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.is_stopped:
+            self.signal.exit(state.global_step)
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> torch.Tensor:

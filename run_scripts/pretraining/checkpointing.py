@@ -4,10 +4,7 @@ import json
 import logging
 import os
 import shutil
-import signal
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -256,32 +253,6 @@ def load_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> No
     if saved != str(step):
         raise OSError(f"{path} holds the weights of step {saved}, but step {step} was the best.")
     model.load_state_dict(safetensors.torch.load_file(path))
-
-
-class StopSignal:
-    """Which of SIGTERM and SIGINT has come, if any."""
-
-    number: int | None = None
-
-
-@contextmanager
-def catching_signals() -> Iterator[StopSignal]:
-    """Lets a step end before SIGTERM or SIGINT ends the run. A second signal ends it at once."""
-    caught = StopSignal()
-
-    def handle(number: int, frame: Any) -> None:
-        caught.number = number
-        signal.signal(number, earlier[number])
-
-    try:
-        earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread, which is where signals arrive
-        earlier = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 def _checksum(path: Path) -> list[int]:

@@ -1,7 +1,6 @@
 """The training loop of pre-training."""
 
 import logging
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,13 @@ from transformers import get_scheduler
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAForPreTrainingOutput, COLAPreTrainedModel
 from run_scripts.common.errors import UserError
+from run_scripts.common.signals import catching_signals
 from run_scripts.common.skipped import SkippedClips
 from run_scripts.pretraining.arguments import PretrainingArguments
 from run_scripts.pretraining.augmentation import make_features
 from run_scripts.pretraining.checkpointing import (
     RESUME,
     RunState,
-    StopSignal,
-    catching_signals,
     load_best_weights,
     save_best_weights,
     save_checkpoint,
@@ -36,9 +34,6 @@ from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, valida
 
 
 logger = logging.getLogger(__name__)
-
-# Steps after which several processes ask each other whether one of them was told to stop.
-AGREE_STEPS = 5
 
 # Fewer clips than this say nothing about the share of bad ones.
 MIN_CLIPS_TO_JUDGE = 200
@@ -196,7 +191,7 @@ class PretrainingTrainer:
                 self._record(step, batch, outputs)
 
                 is_last = step == self.args.max_steps
-                is_stopped = self._is_stopped(stop_signal)
+                is_stopped = stop_signal.has_come(self.accelerator, step)
                 is_logged = step % self.args.logging_steps == 0
                 is_saved = step % self.args.save_steps == 0 or is_last or is_stopped
                 if is_logged or is_saved:
@@ -208,7 +203,8 @@ class PretrainingTrainer:
                 if is_saved:
                     self._save()
                 if is_stopped:
-                    self._exit(stop_signal)
+                    self.accelerator.end_training()
+                    stop_signal.exit(step)
                 if is_logged:
                     self._start_timing()
 
@@ -243,14 +239,6 @@ class PretrainingTrainer:
         state.add_clips(len(batch["gaps"]), batch["notes"])
         self.skipped_clips.add(batch["notes"])
         self.bar.update()
-
-    def _is_stopped(self, stop_signal: StopSignal) -> bool:
-        """Whether a signal came. Processes agree on it, or those that went on would wait for the others for ever."""
-        if self.accelerator.num_processes == 1:
-            return stop_signal.number is not None
-        if stop_signal.number is not None:
-            self.accelerator.set_trigger()
-        return self.state.step % AGREE_STEPS == 0 and self.accelerator.check_trigger()
 
     def _check_loss(self) -> None:
         # Over all processes, so that each of them ends by this error.
@@ -339,12 +327,3 @@ class PretrainingTrainer:
         self.state.sums = tuple(self.sums.tolist())
         self.state.scheduler = self.scheduler.state_dict()
         save_checkpoint(self.accelerator, self.model, self.state, self.fixed_arguments, self.args)
-
-    def _exit(self, stop_signal: StopSignal) -> None:
-        number = stop_signal.number or signal.SIGTERM  # which another process may have received
-        logger.warning(
-            f"Stopped by {signal.Signals(number).name} after step {self.state.step}, which is saved: the same "
-            "command with --resume_from_checkpoint resumes the run."
-        )
-        self.accelerator.end_training()
-        raise SystemExit(128 + number)

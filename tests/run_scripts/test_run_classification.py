@@ -21,7 +21,7 @@ from modeling_cola import COLAForAudioClassification, COLAModel
 from run_scripts import run_classification
 from run_scripts.classification import train
 from run_scripts.classification.arguments import DataArguments, ModelArguments
-from run_scripts.classification.train import build_model, find_checkpoint, train_classifier
+from run_scripts.classification.train import build_model, train_classifier
 from run_scripts.classification.trainer import ClassificationArguments, ClassificationTrainer
 from run_scripts.common.files import DiskFullError
 from run_scripts.embedding import cache
@@ -86,7 +86,7 @@ def test_frozen_batch_norm_keeps_the_statistics_of_the_checkpoint(tones: Path, p
 @pytest.mark.parametrize("mode", ["random", "supervised"])
 def test_modes_without_a_checkpoint(tones: Path, tmp_path: Path, mode: str):
     results = run_classification.main(arguments(tones, tmp_path, mode))
-    assert results["mode"] == mode and 0 <= results["accuracy"] <= 1
+    assert results["mode"] == mode and (tmp_path / "per_class.png").is_file()
     assert COLAForAudioClassification.from_pretrained(tmp_path).config.encoder == "compact"
 
 
@@ -105,7 +105,7 @@ def test_too_few_clips_choose_no_epoch(
     assert "the weights of the last epoch" in (tmp_path / "README.md").read_text()
     caplog.clear()
     monkeypatch.setattr(train, "MIN_CLIPS_TO_CHOOSE", 4)
-    run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
+    run_classification.main(arguments(tones, tmp_path, "frozen", pretrained, "--overwrite_output_dir"))
     assert "too few" not in caplog.text
     assert "the epoch of the best validation accuracy" in (tmp_path / "README.md").read_text()
 
@@ -169,16 +169,6 @@ def test_a_checkpoint_that_is_not_there_is_named(tones: Path, tmp_path: Path):
     resume = ("--resume_from_checkpoint", str(tmp_path / "checkpoint-7"))
     with pytest.raises(FileNotFoundError, match="checkpoint-7: there is no checkpoint"):
         run_classification.main(arguments(tones, tmp_path, "supervised", None, *resume))
-
-
-def test_the_newest_checkpoint_is_a_whole_one(tmp_path: Path):
-    assert find_checkpoint("latest", str(tmp_path)) is None
-    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-mine"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "trainer_state.json").touch()
-    (tmp_path / "checkpoint-11").mkdir()  # The run was killed while it was written.
-    assert find_checkpoint("latest", str(tmp_path)) == str(tmp_path / "checkpoint-10")
-    assert find_checkpoint(None, str(tmp_path)) is None
 
 
 def test_a_broken_test_clip_does_not_cost_the_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -292,7 +282,7 @@ def test_the_cache_is_used_again(tones: Path, pretrained: Path, tmp_path: Path, 
     run_classification.main(first)
     weights = classifier(tmp_path)
     monkeypatch.setattr(cache, "_write", lambda *_: pytest.fail("embedded anew"))
-    run_classification.main([*first, "--num_train_epochs", "2"])
+    run_classification.main([*first, "--overwrite_output_dir"])
     torch.testing.assert_close(classifier(tmp_path), weights)
 
 

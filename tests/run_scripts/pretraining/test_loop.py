@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -13,7 +12,6 @@ from accelerate import Accelerator
 from helpers import pretraining_arguments
 from modeling_cola import COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
-from run_scripts.pretraining import loop as loop_module
 from run_scripts.pretraining.arguments import PretrainingArguments
 from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.loop import PretrainingTrainer
@@ -44,23 +42,6 @@ def test_norms_and_biases_do_not_decay(tmp_path: Path):
     assert decayed["weight_decay"] == 0.05 and others["weight_decay"] == 0
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in others["params"])
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
-
-
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_several_processes_stop_only_where_they_have_agreed(num_processes: int):
-    asked = []
-    accelerator = SimpleNamespace(
-        num_processes=num_processes, set_trigger=lambda: asked.append("set"), check_trigger=lambda: bool(asked)
-    )
-    loop = SimpleNamespace(accelerator=accelerator, state=RunState())
-
-    def is_stopped(step: int, number: int | None) -> bool:
-        loop.state.step = step
-        return PretrainingTrainer._is_stopped(loop, SimpleNamespace(number=number))
-
-    assert not is_stopped(loop_module.AGREE_STEPS, None)
-    assert is_stopped(loop_module.AGREE_STEPS + 1, 15) == (num_processes == 1)
-    assert is_stopped(2 * loop_module.AGREE_STEPS, 15)
 
 
 def test_the_best_validation_gives_the_weights(tones: Path, tmp_path: Path):
