@@ -1,6 +1,8 @@
 """The training loop of pre-training."""
 
 import logging
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +52,18 @@ def build_optimizer(model: COLAPreTrainedModel, settings: TrainingSettings) -> t
     return create_optimizer_v2(
         model, opt=settings.optim, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options
     )
+
+
+def check_compiler(device: torch.device) -> None:
+    """
+    Checks that PyTorch can compile for a device.
+
+    Raises:
+        [`UserError`]: If there is no C++ compiler, which a CPU needs.
+    """
+    compilers = (os.environ.get("CXX"), "g++", "clang++")
+    if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
+        raise UserError("--torch_compile needs a C++ compiler: install g++, or name another one in CXX.")
 
 
 def check_bad_fraction(
@@ -144,6 +158,11 @@ class PretrainingTrainer:
             # With statistics of its own on each GPU, BatchNorm would reveal which positives are on the anchor's GPU.
             model = convert_sync_batchnorm(model)
         model = model.train().to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
+        if self.args.torch_compile:
+            # In place, so that the names of the weights stay as they are. It takes nearly all of a step, and what is
+            # left out depends on masks and on other processes.
+            check_compiler(self.accelerator.device)
+            model.cola.encoder.compile()
         optimizer = build_optimizer(model, self.settings)
         # Not prepared by accelerate, which would step it once for each process.
         self.scheduler = get_scheduler(

@@ -50,11 +50,14 @@ class HeldOutPairs:
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, after which the model is in its earlier mode."""
+    """
+    Evaluation mode without gradients, after which the model is in its earlier mode. A compiled model is not used as
+    such in the block: the batches there are of many shapes, each of which would be compiled.
+    """
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         model.train(was_training)

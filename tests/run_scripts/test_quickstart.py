@@ -11,14 +11,22 @@ import pytest
 from helpers import write_tones
 from run_scripts import quickstart
 from run_scripts.common.errors import UserError
+from run_scripts.demo import quickstart as demo
 
 
-def test_labelled_folders_are_compared(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_labelled_folders_are_compared(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    drawn = {}
+    for name in ("plot_accuracy_bars", "plot_embedding_map"):
+        monkeypatch.setattr(demo, name, lambda *args, name=name, **kwargs: drawn.setdefault(name, args))
     results = quickstart.main(["--data", str(tones), "--output_dir", str(tmp_path), "--max_steps", "3"])
     assert list(results) == ["log-mel statistics", "compact, random", "COLA, frozen"]
     assert json.loads((tmp_path / "results.json").read_text()) == results
-    for plot in ("training_curves", "comparison", "clip_map"):
-        assert (tmp_path / f"{plot}.png").stat().st_size > 5000
+    assert drawn["plot_accuracy_bars"] == ({tones.name: results}, tmp_path / "comparison.png")
+    vectors, path, classes = drawn["plot_embedding_map"]
+    assert vectors.shape == (48, 1280) and path == tmp_path / "clip_map.png"
+    assert sorted(classes) == ["high"] * 16 + ["low"] * 16 + ["middle"] * 16
     printed = capsys.readouterr().out
     assert "| task | log-mel statistics | compact, random | COLA, frozen |" in printed
 

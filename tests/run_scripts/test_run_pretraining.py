@@ -25,6 +25,7 @@ from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
 from run_scripts.common.lock import locked
+from run_scripts.common.plots import plot_training_curves
 from run_scripts.common.skipped import SkippedClips
 from run_scripts.pretraining import loop
 from run_scripts.pretraining.checkpointing import RESUME, RunState, find_checkpoints
@@ -63,17 +64,27 @@ def test_leaves_a_loadable_model_plots_and_a_card(pretrained: Path):
     extractor = AutoFeatureExtractor.from_pretrained(pretrained)
     features = extractor(np.random.default_rng(0).standard_normal(16000), sampling_rate=16000, return_tensors="pt")
     assert AutoModel.from_pretrained(pretrained)(**features).pooler_output.shape == (1, 1280)
-    assert matplotlib.image.imread(pretrained / "training_curves.png").std() > 0.01
     assert "pipeline_tag: feature-extraction" in (pretrained / "README.md").read_text()
     assert {"configuration_cola.py", "modeling_cola.py", "feature_extraction_cola.py"} <= {
         path.name for path in pretrained.iterdir()
     }
 
 
+def test_draws_the_training_curves(pretrained: Path, tmp_path: Path):
+    chance = {"loss": np.log(8), "accuracy": 1 / 8}
+    plot_training_curves(list(history(pretrained).values()), tmp_path / "expected.png", chance)
+    drawn, expected = (
+        matplotlib.image.imread(f) for f in (pretrained / "training_curves.png", tmp_path / "expected.png")
+    )
+    assert np.array_equal(drawn, expected)
+
+
 def test_records_loss_accuracy_speed_and_validation(pretrained: Path):
     entries = history(pretrained)
     assert list(entries) == [1, 2, 3, 4]
-    assert all(0 <= entry["accuracy"] <= 1 and entry["segments_per_second"] > 0 for entry in entries.values())
+    accuracies = [8 * entry["accuracy"] for entry in entries.values()]  # of 8 pairs
+    assert accuracies == [round(accuracy) for accuracy in accuracies] and sum(accuracies) > 4  # which is chance
+    assert all(entry["segments_per_second"] > 0 for entry in entries.values())
     assert {step for step, entry in entries.items() if "validation_accuracy" in entry} == {2, 4}
 
 

@@ -7,41 +7,67 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from accelerate import Accelerator
 
 from helpers import pretraining_arguments
 from modeling_cola import COLAConfig, COLAForPreTraining
+from modeling_cola.modeling_cola import COLAEncoder
 from run_scripts import run_pretraining
-from run_scripts.pretraining.arguments import PretrainingArguments
-from run_scripts.pretraining.checkpointing import RunState
-from run_scripts.pretraining.loop import PretrainingTrainer
+from run_scripts.common.errors import UserError
+from run_scripts.pretraining.loop import build_optimizer, check_compiler
 from run_scripts.pretraining.recipes import RECIPES
-from run_scripts.pretraining.validation import HeldOutPairs
 
 
 def history(folder: Path) -> list[dict[str, float]]:
     return json.loads((folder / "training_state.json").read_text())["history"]
 
 
-def test_norms_and_biases_do_not_decay(tmp_path: Path):
+def test_norms_and_biases_do_not_decay():
     model = COLAForPreTraining(COLAConfig(encoder="compact"))
-    built = PretrainingTrainer(
-        accelerator=Accelerator(),
-        model=model,
-        extractor=None,
-        settings=RECIPES["modern"].training,
-        args=PretrainingArguments(str(tmp_path)),
-        loader=None,
-        held_out=HeldOutPairs({"gaps": torch.empty(0)}),
-        probe=None,
-        state=RunState(),
-        fixed_arguments={},
-        max_bad_fraction=0.2,
-    )
-    others, decayed = sorted(built.optimizer.param_groups, key=lambda group: group["weight_decay"])
+    optimizer = build_optimizer(model, RECIPES["modern"].training)
+    others, decayed = sorted(optimizer.param_groups, key=lambda group: group["weight_decay"])
     assert decayed["weight_decay"] == 0.05 and others["weight_decay"] == 0
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in others["params"])
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_run(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str):
+    """It learns what another run does, its checkpoints have the same names, and it resumes exactly."""
+    compiled = []
+
+    def compile_with_backend(module: torch.nn.Module) -> None:
+        compiled.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend=backend)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_with_backend)
+    torch.compiler.reset()
+    plain, whole, resumed = (tmp_path / name for name in ("plain", "whole", "resumed"))
+    run_pretraining.main(pretraining_arguments(tones, plain))
+    assert not compiled
+    arguments = ("--torch_compile", "--save_total_limit", "9")
+    run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
+    assert [type(module) for module in compiled] == [COLAEncoder]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # of training; validation is not compiled
+    weights, others = (
+        safetensors.torch.load_file(folder / "checkpoint-4" / "model.safetensors") for folder in (plain, whole)
+    )
+    assert weights.keys() == others.keys()
+    for entry, other in zip(history(plain), history(whole), strict=True):
+        assert entry["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+    shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
+    run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume_from_checkpoint"))
+    assert [entry["loss"] for entry in history(resumed)] == [entry["loss"] for entry in history(whole)]
+    again = safetensors.torch.load_file(resumed / "checkpoint-4" / "model.safetensors")
+    assert all(torch.equal(value, again[name]) for name, value in others.items())
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    check_compiler(torch.device("cuda"))
+    with pytest.raises(UserError, match="--torch_compile needs a C.. compiler: install g.."):
+        check_compiler(torch.device("cpu"))
 
 
 def test_the_best_validation_gives_the_weights(tones: Path, tmp_path: Path):

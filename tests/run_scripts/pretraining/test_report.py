@@ -1,5 +1,6 @@
 """The card and the plots of a run, and what of them is pushed to the Hub."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def test_model_extractor_card_and_plots_are_pushed_in_one_commit(
     assert data.license == "cc-by-4.0" and data.metrics == ["accuracy"]
     assert data.base_model is None and data.datasets is None  # neither is on the Hub
     (result,) = data.eval_results
-    assert result.metric_name == "pretext accuracy" and 0 <= result.metric_value <= 1
+    metrics = json.loads((tmp_path / "training_state.json").read_text())["history"][-1]
+    assert result.metric_name == "pretext accuracy"
+    assert result.metric_value == round(metrics["validation_accuracy"], 4)
     weights = safetensors.torch.load(files["model.safetensors"])
     assert weights.keys() == COLAForPreTraining.from_pretrained(tmp_path).state_dict().keys()
 
