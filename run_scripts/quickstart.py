@@ -33,7 +33,7 @@ class QuickstartArguments:
 
 
 def main(argv: list[str] | None = None) -> dict[str, float] | None:
-    """Runs the job with the arguments of a command line; returns and raises what `run_quickstart` does."""
+    """Runs the script with the arguments of a command line; returns and raises what `run_quickstart` does."""
     (args,) = HfArgumentParser(QuickstartArguments).parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu

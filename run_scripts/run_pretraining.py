@@ -19,7 +19,7 @@ from run_scripts.pretraining.recipes import ModelSettings, TrainingSettings
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Runs the job with the arguments of a command line; returns and raises what `pretraining.train.train` does."""
+    """Runs the script with the arguments of a command line; returns and raises what `pretraining.train.train` does."""
     parser = HfArgumentParser((PretrainingArguments, DataArguments, ModelSettings, TrainingSettings))
     args, data_args, model_settings, training_settings = parser.parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.

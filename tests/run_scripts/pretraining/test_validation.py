@@ -11,7 +11,7 @@ from datasets import Dataset
 from modeling_cola import COLAConfig, COLAForPreTraining
 from modeling_cola.modeling_cola import decorrelation_loss
 from run_scripts.pretraining.holding_out import hold_out
-from run_scripts.pretraining.validation import HeldOutPairs, validate, warn_if_degenerate
+from run_scripts.pretraining.validation import HeldOutPairs, evaluating, validate, warn_if_degenerate
 
 
 def held_out_pairs(count: int) -> HeldOutPairs:
@@ -37,6 +37,14 @@ def test_the_validation_loss_is_the_training_loss_on_held_out_recordings():
     config.decorrelation_weight = 0.0
     plain = validate(model, pairs, batch_size=4)["validation_loss"]
     assert entry["validation_loss"] - plain == pytest.approx(0.5 * penalty, rel=1e-4) and penalty > 1
+
+
+def test_the_model_goes_on_training_after_an_error_in_validation():
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(OSError, match="full"), evaluating(model):
+        assert not model.training and not torch.is_grad_enabled()
+        raise OSError("The disk is full.")
+    assert model.training and torch.is_grad_enabled()
 
 
 def test_a_smaller_last_batch_counts_by_its_size():
