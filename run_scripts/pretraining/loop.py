@@ -47,11 +47,19 @@ FUSED_OPTIMIZERS = ("adam", "adamw")
 
 
 def build_optimizer(model: COLAPreTrainedModel, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Builds the optimiser that the settings name. Norms and biases do not decay."""
+    """
+    Builds the optimiser that the settings name. Norms and biases do not decay.
+
+    Raises:
+        [`UserError`]: If timm has no such optimiser.
+    """
     options = {"fused": True} if settings.optim in FUSED_OPTIMIZERS else {}
-    return create_optimizer_v2(
-        model, opt=settings.optim, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options
-    )
+    try:
+        return create_optimizer_v2(
+            model, opt=settings.optim, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options
+        )
+    except ValueError as error:
+        raise UserError(f"--optim {settings.optim}: {error}.") from error
 
 
 def check_compiler(device: torch.device) -> None:
