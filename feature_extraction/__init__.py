@@ -5,13 +5,14 @@ The input side of COLA: from encoded audio to the features that the model reads.
 - `segments` draws random segments of a recording, `feature_extraction_cola` computes log-mel features of waveforms;
 - `loading` loads data sets that have an audio column: folders of audio (`audio_folder`), `parquet` and `tars`;
 - `collator` decodes and batches labelled clips of them;
-- `clip_reader`, `pair_drawer` and `segment_stream` read such data sets as a stream of segment pairs, for pre-training.
+- `clip_reader` reads such data sets clip by clip, what a damaged file has lost included (`lost_clips`);
+- `pair_drawer` and `segment_stream` make a stream of segment pairs of these clips, for pre-training.
 """
 
 from transformers import AutoFeatureExtractor
 
 from .audio import SILENCE, AudioFile, load_audio, open_audio
-from .clip_reader import Position, ReaderState
+from .clip_reader import Clip, ClipNote, ClipReader, Position, ReaderState
 from .collator import ClipDecoder, COLADataCollator
 from .errors import (
     BAD_CLIP_KINDS,
@@ -24,7 +25,7 @@ from .errors import (
 )
 from .feature_extraction_cola import COLAFeatureExtractor
 from .loading import describe_splits, find_audio_column, load_audio_dataset, undecoded
-from .pair_drawer import ClipNote, SegmentPair
+from .pair_drawer import SegmentPair
 from .segment_stream import MixedSegmentPairs, SegmentPairs, collate_segment_pairs, shares_of
 from .segments import random_segments
 
@@ -42,8 +43,10 @@ __all__ = [
     "BadClipError",
     "COLADataCollator",
     "COLAFeatureExtractor",
+    "Clip",
     "ClipDecoder",
     "ClipNote",
+    "ClipReader",
     "CorruptShardError",
     "DataError",
     "MissingAudioError",

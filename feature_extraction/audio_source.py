@@ -15,6 +15,7 @@ import soundfile
 
 from .errors import AudioDecodingError, BadClipError, MissingAudioError
 from .ffmpeg import FFMPEG_SUFFIXES, convert
+from .lost_clips import raise_if_lost
 
 
 # Encoders that write to a pipe leave the length out of the FLAC header. libsndfile then reports a length above this
@@ -55,6 +56,10 @@ def identify(source: Any) -> tuple[str, Any]:
     Returns:
         What error messages call the source, and what is to be opened: a dictionary with an `array`, a decoder of
         torchcodec, a path, bytes, or a file object.
+
+    Raises:
+        [`BadClipError`]: if there is no audio, or the source stands for lost clips.
+        `TypeError`: if it is of another type.
     """
     # An `AudioDecoder` of `datasets` keeps the file of which it was made, so that not all of it need be decoded.
     if isinstance(getattr(source, "_hf_encoded", None), dict):
@@ -74,6 +79,7 @@ def identify(source: Any) -> tuple[str, Any]:
         path = os.fspath(source)
         return path, path
     if isinstance(source, (bytes, bytearray, memoryview)):
+        raise_if_lost(source)
         return name or "the audio", source
     if hasattr(source, "read"):
         return name or getattr(source, "name", None) or "the audio", source

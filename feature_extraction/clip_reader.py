@@ -1,14 +1,37 @@
 """Reading: the clips that one reader of a data set reads, in order, and where it stands."""
 
+import os
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from .errors import CorruptShardError
+from .errors import BadClipError
+from .loading import undecoded
+
+
+class ClipNote(NamedTuple):
+    """
+    A remark on a clip that was skipped or is short.
+
+    Args:
+        kind (`str`):
+            One of [`BAD_CLIP_KINDS`] for a clip that was skipped, `"short"` for one that is used although it is
+            shorter than a segment. `"corrupt shard"` is about the clips that a damaged shard has lost.
+        name (`str`):
+            The path of the clip or, if it has none, its row.
+        reason (`str`):
+            What is wrong with it, in words.
+        num_clips (`int`, *optional*, defaults to 1):
+            How many clips it is about: those that are lost together in a corrupt shard, or about as many.
+    """
+
+    kind: str
+    name: str
+    reason: str
+    num_clips: int = 1
 
 
 class Position(NamedTuple):
@@ -20,7 +43,7 @@ class Position(NamedTuple):
             Number of the epoch.
         shard (`int`, *optional*, defaults to 0):
             Number of the shard among those that the reader reads in this epoch, in the order in which it reads them.
-            What a reader reads of a data set with random access counts as one shard.
+            A data set with random access counts as one shard.
         row (`int`, *optional*, defaults to 0):
             Number of the row in the shard, in the order in which the reader reads it.
     """
@@ -28,6 +51,9 @@ class Position(NamedTuple):
     epoch: int = 0
     shard: int = 0
     row: int = 0
+
+
+START = Position()
 
 
 class ReaderState(NamedTuple):
@@ -49,14 +75,14 @@ class ReaderState(NamedTuple):
     """
 
     worker: int = 0
-    buffer_start: Position = Position()
+    buffer_start: Position = START
     num_given: int = 0
     total: int = 0
 
 
 class Clip(NamedTuple):
     """
-    A clip as it is stored, still encoded.
+    A clip as it is stored, still encoded, or a row that stands for the clips which a corrupt shard has lost.
 
     Args:
         position (`Position`):
@@ -64,21 +90,37 @@ class Clip(NamedTuple):
         key (`tuple[int, ...]`):
             Which clip of the data set it is, whoever reads it: its row, or its shard and its row in the shard.
         audio (`dict`, *optional*):
-            The `bytes` and the `path` of the audio, or `None` if the row has no audio.
-        error ([`CorruptShardError`], *optional*):
-            Why the shard cannot be read from this row on. The clip then stands for the rest of the shard, and `audio`
-            has the shard's path.
+            The `bytes` and the `path` of the audio, as [`open_audio`] takes them, or `None` if the row has no audio.
+        row (`pa.Table`):
+            All columns of its row, in Arrow's format.
     """
 
     position: Position
     key: tuple[int, ...]
     audio: dict[str, Any] | None
-    error: CorruptShardError | None = None
+    row: pa.Table
+
+    @property
+    def end(self) -> Position:
+        """The position after the clip."""
+        return self.position._replace(row=self.position.row + 1)
+
+    @property
+    def path(self) -> str | None:
+        """The path, which is made absolute if the audio is a local file."""
+        path = (self.audio or {}).get("path")
+        is_file = path is not None and self.audio["bytes"] is None and "://" not in path
+        return os.path.abspath(path) if is_file else path
 
     @property
     def name(self) -> str:
         """The path of the clip or, if it has none, its row."""
-        return (self.audio or {}).get("path") or f"row {self.key[-1]}"
+        *shard, row = self.key
+        return self.path or f"row {row}" + "".join(f" of shard {number}" for number in shard)
+
+    def note(self, error: BadClipError) -> ClipNote:
+        """Notes why the clip is skipped."""
+        return ClipNote(error.kind, self.name, str(error), error.num_clips)
 
 
 class ClipReader:
@@ -88,11 +130,11 @@ class ClipReader:
     In each epoch the readers together read every clip once. Of a data set with random access, each reader takes every
     n-th clip of the epoch's permutation. Of a stream, it takes every n-th shard, in an order drawn for each epoch.
     Where a stream has fewer shards than there are readers, each of them reads all the shards and takes every n-th
-    clip. What cannot be read of a corrupt shard is left out, and one clip with an `error` stands for it.
+    clip. All that can be read of a corrupt shard is read, and one clip stands for those that are lost together.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
-            The data set in Arrow's format, with its audio left encoded.
+            The data set.
         audio_column (`str`):
             Name of the column that holds the audio.
         reader (`int`, *optional*, defaults to 0):
@@ -101,7 +143,7 @@ class ClipReader:
             How many readers there are.
         seed (`int`, *optional*, defaults to 0):
             Seed of the order, together with the epoch.
-        shuffle (`bool`, *optional*, defaults to `True`):
+        shuffle (`bool`, *optional*, defaults to `False`):
             Whether to shuffle the clips of a data set with random access, and the shards of a stream.
         held_out (`dict[int, int]`, *optional*):
             How many clips to leave out at the beginning of each shard of a stream, by the shard's number in the data
@@ -115,10 +157,11 @@ class ClipReader:
         reader: int = 0,
         num_readers: int = 1,
         seed: int = 0,
-        shuffle: bool = True,
+        shuffle: bool = False,
         held_out: dict[int, int] | None = None,
     ):
-        self.dataset = dataset
+        # Arrow's format avoids a copy of each clip, and leaves the other columns as they are stored.
+        self.dataset = undecoded(dataset, audio_column).with_format("arrow")
         self.audio_column = audio_column
         self.reader = reader
         self.num_readers = num_readers
@@ -128,16 +171,15 @@ class ClipReader:
         self.is_stream = isinstance(dataset, IterableDataset)
         self.shares_shards = self.is_stream and dataset.num_shards < num_readers
 
-    def clips(self, start: Position) -> Iterator[Clip]:
+    def clips(self, start: Position = START) -> Iterator[Clip]:
         """Reads the clips of the epoch of `start`, from that position to the end of the epoch."""
         return self._read_stream(start) if self.is_stream else self._read_rows(start)
 
     def _read_rows(self, start: Position) -> Iterator[Clip]:
         own_rows = self._order(len(self.dataset), start.epoch)[self.reader :: self.num_readers]
         for number in range(start.row, len(own_rows)):
-            row = own_rows[number]
-            stored = self.dataset[row][self.audio_column][0]
-            yield Clip(start._replace(row=number), (row,), _stored_audio(stored))
+            row = self.dataset[own_rows[number]]
+            yield Clip(start._replace(row=number), (own_rows[number],), self._stored_audio(row), row)
 
     def _read_stream(self, start: Position) -> Iterator[Clip]:
         own_shards = self._order(self.dataset.num_shards, start.epoch)
@@ -146,25 +188,13 @@ class ClipReader:
         for number in range(start.shard, len(own_shards)):
             shard = own_shards[number]
             first_row = max(self.held_out.get(shard, 0), start.row if number == start.shard else 0)
-            for row, stored in enumerate(self._read_shard(shard)):
-                is_own = not self.shares_shards or row % self.num_readers == self.reader
-                if row >= first_row and is_own:
-                    position, key = Position(start.epoch, number, row), (shard, row)
-                    if isinstance(stored, CorruptShardError):
-                        yield Clip(position, key, {"bytes": None, "path": stored.path}, stored)
-                    else:
-                        yield Clip(position, key, _stored_audio(stored))
-
-    def _read_shard(self, shard: int) -> Iterator[pa.StructScalar | CorruptShardError]:
-        """Reads the rows of a shard. If it is corrupt, the error comes after the last row that can be read."""
-        rows = self.dataset.shard(num_shards=self.dataset.num_shards, index=shard)
-        # The method `iter` reads the whole shard. The built-in `iter(rows)` would divide it among the workers of the
-        # DataLoader once more.
-        try:
-            # Row by row: of a larger batch that meets the damage, the good rows before it would be lost.
-            yield from chain.from_iterable(table[self.audio_column] for table in rows.iter(batch_size=1))
-        except CorruptShardError as error:
-            yield error
+            # The method `iter` reads the whole shard. The built-in one would divide it among the workers of the
+            # DataLoader once more.
+            rows = self.dataset.shard(num_shards=self.dataset.num_shards, index=shard).iter(batch_size=1)
+            for i, row in enumerate(rows):
+                is_own = not self.shares_shards or i % self.num_readers == self.reader
+                if i >= first_row and is_own:
+                    yield Clip(Position(start.epoch, number, i), (shard, i), self._stored_audio(row), row)
 
     def _order(self, size: int, epoch: int) -> list[int]:
         """The order of the rows or shards in one epoch, which is the same for all readers."""
@@ -172,10 +202,10 @@ class ClipReader:
             return list(range(size))
         return np.random.default_rng([self.seed, epoch]).permutation(size).tolist()
 
-
-def _stored_audio(stored: pa.StructScalar) -> dict[str, Any] | None:
-    """The bytes of a clip, which are not copied, and its path. `None` if the row has no audio."""
-    if not stored.is_valid:
-        return None
-    data = stored["bytes"].as_buffer()  # `None` if only the path is stored
-    return {"bytes": None if data is None else memoryview(data), "path": stored["path"].as_py()}
+    def _stored_audio(self, row: pa.Table) -> dict[str, Any] | None:
+        """The bytes of a clip, which are not copied, and its path. `None` if the row has no audio."""
+        stored = row[self.audio_column][0]
+        if not stored.is_valid:
+            return None
+        data = stored["bytes"].as_buffer()  # `None` if only the path is stored
+        return {"bytes": None if data is None else memoryview(data), "path": stored["path"].as_py()}

@@ -48,15 +48,15 @@ class SilentAudioError(BadClipError):
 
 class CorruptShardError(BadClipError):
     """
-    Raised when a shard of a stream, a Parquet or tar file, cannot be read, or cannot be read any further.
+    Raised when audio is opened that stands for clips which a damaged Parquet or tar file has lost.
 
     Args:
         message (`str`):
             Which shard it is and what is wrong with it.
         path (`str`, *optional*):
-            The file.
+            The file, or the place in it.
         num_clips (`int`, *optional*, defaults to 1):
-            About how many clips cannot be read for it. At least one is counted.
+            How many clips are lost, or about how many.
     """
 
     kind = "corrupt shard"
@@ -64,7 +64,7 @@ class CorruptShardError(BadClipError):
     def __init__(self, message: str, path: str = "", num_clips: int = 1):
         super().__init__(message)
         self.path = path
-        self.num_clips = max(num_clips, 1)
+        self.num_clips = num_clips
 
 
 # Why a clip is skipped.

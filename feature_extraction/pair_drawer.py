@@ -1,37 +1,15 @@
-"""Drawing: the segment pair of a clip, and notes on the clips of which none can be drawn."""
+"""Drawing: the segment pair of a clip, with notes on the clips before it of which none can be drawn."""
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .audio import SILENCE
-from .clip_reader import Clip, ReaderState
+from .clip_reader import Clip, ClipNote, ReaderState
 from .errors import BadClipError, DataError, SilentAudioError
 from .segments import random_segments
-
-
-class ClipNote(NamedTuple):
-    """
-    A remark on a clip that was skipped or is short.
-
-    Args:
-        kind (`str`):
-            One of [`BAD_CLIP_KINDS`] for a clip that was skipped, `"short"` for one that is used although it is
-            shorter than a segment. A clip of kind `"corrupt shard"` stands for the rest of its shard.
-        name (`str`):
-            The path of the clip or, if it has none, its row.
-        reason (`str`):
-            What is wrong with it, in words.
-        num_clips (`int`, *optional*, defaults to 1):
-            How many clips it is about: for a corrupt shard, about as many as cannot be read.
-    """
-
-    kind: str
-    name: str
-    reason: str
-    num_clips: int = 1
 
 
 @dataclass
@@ -100,8 +78,6 @@ class PairDrawer:
         """
         rng = np.random.default_rng([self.seed, clip.position.epoch, *clip.key])
         try:
-            if clip.error is not None:
-                raise clip.error
             pair = self._draw_with_sound(clip.audio, rng)
         except BadClipError as error:
             self._note_bad_clip(clip, error)
@@ -123,7 +99,7 @@ class PairDrawer:
         raise SilentAudioError(f"In each of {self.MAX_DRAWS} draws a segment was silent.")
 
     def _note_bad_clip(self, clip: Clip, error: BadClipError) -> None:
-        self.notes.append(ClipNote(error.kind, clip.name, str(error), error.num_clips))
+        self.notes.append(clip.note(error))
         self.bad_in_a_row += 1
         if self.bad_in_a_row == self.MAX_BAD_IN_A_ROW:
             raise DataError(

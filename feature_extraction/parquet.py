@@ -1,10 +1,10 @@
-"""Loading of Parquet files: corrupt ones, and rows that name a file rather than hold one."""
+"""Loading of Parquet files: damaged ones, and rows that name a file rather than hold one."""
 
-import logging
 import math
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import datasets
 import pyarrow as pa
@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.utils.file_utils import xopen
 
-from .errors import CorruptShardError, DataError
+from .errors import DataError
+from .lost_clips import stand_in
 
 
-# `datasets` logs a corrupt file each time that it meets it. The errors here name the file once.
-logging.getLogger(Parquet.__module__).setLevel(logging.CRITICAL)
+# What Arrow raises where a file is damaged.
+DAMAGE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
 
 
 class ForeignFileError(PermissionError):
@@ -45,7 +46,7 @@ def check_paths(table: pa.Table, roots: list[str] | None, name: str) -> None:
     folders = [os.path.realpath(root) for root in roots if "://" not in root]
     prefixes = tuple(root for root in roots if "://" in root)
     for column in table.columns:
-        if not pa.types.is_struct(column.type) or {field.name for field in column.type} != {"bytes", "path"}:
+        if not _is_audio(column.type):
             continue
         has_no_bytes = pc.is_null(pc.struct_field(column, "bytes"))
         for path in pc.unique(pc.struct_field(column, "path").filter(has_no_bytes)).drop_null().to_pylist():
@@ -58,6 +59,11 @@ def check_paths(table: pa.Table, roots: list[str] | None, name: str) -> None:
             )
 
 
+def _is_audio(type: pa.DataType) -> bool:
+    """Whether a column is of the type in which `datasets` stores audio."""
+    return pa.types.is_struct(type) and {field.name for field in type} == {"bytes", "path"}
+
+
 def _lies_in(path: str, folders: list[str]) -> bool:
     real = os.path.realpath(path.replace("\0", ""))  # no file can be opened by a name that has a zero
     return any(os.path.commonpath([real, folder]) == folder for folder in folders)
@@ -65,8 +71,8 @@ def _lies_in(path: str, folders: list[str]) -> bool:
 
 class CheckedParquet(Parquet):
     """
-    The builder of `datasets` for Parquet files. In addition, it checks the paths in the rows, and raises a
-    [`CorruptShardError`] that names the file if one cannot be read.
+    The builder of `datasets` for Parquet files. In addition, it checks the paths in the rows, and steps over what is
+    damaged: a row stands for the clips of a row group, or of a file, that cannot be read.
 
     `roots` and `source` are the `roots` and the `name` of [`check_paths`], and `bytes_per_clip` is what a clip takes
     in a file that is whole.
@@ -76,33 +82,50 @@ class CheckedParquet(Parquet):
     source: str = ""
     bytes_per_clip: float = math.inf
 
-    def _generate_tables(self, files: list[str], **others: list[Any]):
+    def _generate_tables(self, files: list[str], row_groups_list: list[list[int] | None] | None = None):
         for index, file in enumerate(files):
-            arguments = {name: values[index : index + 1] for name, values in others.items()}
-            tables, num_read = super()._generate_tables([file], **arguments), 0
-            while (item := self._next_table(tables, file, num_read)) is not None:
-                check_paths(item[1], self.roots, self.source)
-                num_read += len(item[1])
-                yield item
+            groups = row_groups_list[index] if row_groups_list else None
+            for number, table in enumerate(self._read_file(file, groups)):
+                yield f"{index}_{number}", table
 
-    def _next_table(self, tables: Any, file: str, num_read: int) -> tuple[Any, pa.Table] | None:
-        try:
-            return next(tables, None)
-        except pa.ArrowInvalid as error:
-            message = f"{file} is not a whole Parquet file: {error}"
-            raise CorruptShardError(message, file, self._count_unread(file, num_read)) from error
-        except OSError as error:
-            if "://" in file:  # perhaps the network is at fault
-                raise
-            message = f"{file} cannot be read: {error}"
-            raise CorruptShardError(message, file, self._count_unread(file, num_read)) from error
-
-    def _count_unread(self, file: str, num_read: int) -> int:
-        """How many clips a corrupt file has left, estimated by its size if the footer is corrupt as well."""
+    def _read_file(self, file: str, groups: list[int] | None) -> Iterator[pa.Table]:
         footer = _read_footer(file, self.token)
         if footer.metadata is None:
-            return round(footer.file_size / self.bytes_per_clip)
-        return footer.metadata.num_rows - num_read
+            reason = f"{file} is not a whole Parquet file: {footer.error}"
+            yield self._lost_clips(file, reason, round(footer.file_size / self.bytes_per_clip))
+            return
+        with _open(file, self.token) as opened, pq.ParquetFile(opened, metadata=footer.metadata) as parquet:
+            for group in range(parquet.num_row_groups) if groups is None else groups:
+                for table in self._read_group(file, parquet, group):
+                    check_paths(table, self.roots, self.source)
+                    yield table
+
+    def _read_group(self, file: str, parquet: pq.ParquetFile, group: int) -> Iterator[pa.Table]:
+        try:
+            table = parquet.read_row_group(group)
+        except DAMAGE as error:
+            _raise_if_remote(file, error)
+        else:
+            yield self._cast_table(table)
+            return
+        # Row by row, there may be good ones before the damage. Arrow reads none after it in the same group.
+        rows, num_read = parquet.iter_batches(batch_size=1, row_groups=[group]), 0
+        try:
+            while (row := next(rows, None)) is not None:
+                num_read += 1
+                yield self._cast_table(pa.Table.from_batches([row]))
+        except DAMAGE as error:
+            _raise_if_remote(file, error)
+            first = sum(parquet.metadata.row_group(i).num_rows for i in range(group)) + num_read
+            num_lost = parquet.metadata.row_group(group).num_rows - num_read
+            name = f"{file}, rows {first} to {first + num_lost - 1}"
+            yield self._lost_clips(name, f"{name}, cannot be read: {error}", num_lost)
+
+    def _lost_clips(self, name: str, reason: str, num_clips: int) -> pa.Table:
+        """A row in which a stand-in is in the place of the audio, and all other values are missing."""
+        schema = self.info.features.arrow_schema
+        row = {field.name: stand_in(name, reason, num_clips) if _is_audio(field.type) else None for field in schema}
+        return pa.Table.from_pylist([row], schema)
 
 
 class Footer(NamedTuple):
@@ -113,16 +136,25 @@ class Footer(NamedTuple):
     error: str = ""
 
 
+def _open(file: str, token: str | bool | None) -> BinaryIO:
+    return xopen(file, "rb", download_config=datasets.DownloadConfig(token=token))
+
+
 def _read_footer(file: str, token: str | bool | None = None) -> Footer:
     size = 0
     try:
-        with xopen(file, "rb", download_config=datasets.DownloadConfig(token=token)) as opened:
+        with _open(file, token) as opened:
             size = opened.seek(0, os.SEEK_END)
             return Footer(pq.read_metadata(opened), size)
-    except (pa.ArrowInvalid, OSError) as error:
-        if "://" in file and not isinstance(error, pa.ArrowInvalid):  # perhaps the network is at fault
-            raise
+    except DAMAGE as error:
+        _raise_if_remote(file, error)
         return Footer(None, size, str(error))
+
+
+def _raise_if_remote(file: str, error: Exception) -> None:
+    """Raises an error of the operating system about a remote file: perhaps the network is at fault."""
+    if "://" in file and isinstance(error, OSError):
+        raise error
 
 
 def build_parquet(builder: Parquet, roots: list[str] | None, source: str) -> CheckedParquet:
@@ -194,18 +226,12 @@ def load_parquet(builder: Parquet, roots: list[str] | None, source: str) -> data
     [`build_parquet`].
 
     Raises:
-        `ValueError`: if a file cannot be read.
+        `ValueError`: if none of the files can be read.
         [`ForeignFileError`]: if a row names an audio file that is not allowed.
     """
     checked = build_parquet(builder, None, source)
-    try:
-        checked.download_and_prepare()
-    except datasets.exceptions.DatasetGenerationError as error:
-        if not isinstance(error.__cause__, CorruptShardError):
-            raise
-        raise DataError(
-            f"{error.__cause__} Remove the file or replace it. Pre-training and preparation skip it with --streaming."
-        ) from error
+    # The check of `datasets` would compare the numbers of rows, which differ if clips are lost.
+    checked.download_and_prepare(verification_mode="no_checks")
     splits = checked.as_dataset()
     for dataset in splits.values():
         check_paths(dataset.data.table, roots, source)

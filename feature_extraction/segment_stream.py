@@ -13,7 +13,7 @@ from datasets import Dataset, IterableDataset
 
 from .clip_reader import ClipReader, Position, ReaderState
 from .errors import DataError
-from .loading import find_audio_column, undecoded
+from .loading import find_audio_column
 from .pair_drawer import PairDrawer, SegmentPair
 
 
@@ -67,8 +67,8 @@ class SegmentPairs(torch.utils.data.IterableDataset):
     which it was, and at most two buffers of clips.
 
     Clips of no use are skipped, with a [`ClipNote`] of one of the [`BAD_CLIP_KINDS`]. A clip is `"silent"` if each of
-    three draws of two segments had one with no sample above [`SILENCE`]. What is left of a corrupt shard of a stream
-    is skipped with a single note. A clip that is shorter than a segment is noted as `"short"` but used, since the
+    three draws of two segments had one with no sample above [`SILENCE`]. The clips that a corrupt shard has lost
+    together have a single note. A clip that is shorter than a segment is noted as `"short"` but used, since the
     feature extractor pads it.
 
     Args:
@@ -128,8 +128,7 @@ class SegmentPairs(torch.utils.data.IterableDataset):
         first_worker: int = 0,
     ):
         self.audio_column = find_audio_column(dataset, audio_column)
-        # Arrow's format avoids a copy of each clip.
-        self.dataset = undecoded(dataset.select_columns([self.audio_column]), self.audio_column).with_format("arrow")
+        self.dataset = dataset.select_columns([self.audio_column])
         self.is_stream = isinstance(dataset, IterableDataset)
         self.num_samples = num_samples
         self.sampling_rate = sampling_rate
@@ -224,7 +223,7 @@ class SegmentPairs(torch.utils.data.IterableDataset):
             pair = drawer.draw(clip)
             if pair is not None:
                 num_read += 1
-                yield pair, clip.position._replace(row=clip.position.row + 1)
+                yield pair, clip.end
         is_whole = start == Position(start.epoch)
         if is_whole and num_read < self.min_clips:
             example = f" For example, {drawer.notes[0].name}: {drawer.notes[0].reason}" if drawer.notes else ""

@@ -2,18 +2,19 @@
 
 import json
 import lzma
+import math
 import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from datasets import Features, IterableDataset, IterableDatasetDict, Value
+from datasets import Features, IterableDataset, IterableDatasetDict, NamedSplit, SplitDict, SplitInfo, Value
 
 from .audio import decodable_suffixes
 from .audio_source import storable_name
-from .errors import CorruptShardError
+from .lost_clips import is_lost, stand_in
 from .tables import splits_of
 
 
@@ -45,47 +46,58 @@ def load_tars(paths: list[str]) -> IterableDatasetDict:
     columns = {"audio": STORED_AUDIO} | ({"label": Value("string")} if _has_labels(paths) else {})
     streams = {}
     for split, of_split in sorted(by_split.items()):
+        files = [os.stat(path) for path in of_split]
         # The times tell a copy in the cache of `datasets` from what a file holds now.
-        arguments = {"paths": of_split, "times": [os.stat(path).st_mtime_ns for path in of_split]}
-        arguments["columns"] = tuple(columns)
-        streams[split] = IterableDataset.from_generator(_read_tars, Features(columns), arguments)
+        arguments = {"paths": of_split, "times": [file.st_mtime_ns for file in files], "columns": tuple(columns)}
+        stream = IterableDataset.from_generator(_read_tars, Features(columns), arguments, split=NamedSplit(split))
+        # About how many clips there are follows from it, without reading all of them.
+        stream.info.splits = SplitDict({split: SplitInfo(split, num_bytes=sum(file.st_size for file in files))})
+        streams[split] = stream
     return IterableDatasetDict(streams)
 
 
 def _has_labels(paths: list[str]) -> bool:
     """Whether the first clip of the first file that can be read has a label."""
     for path in paths:
-        try:
-            return next(_read_tars([path], [0], ("label",)), {}).get("label") is not None
-        except CorruptShardError:
-            continue
+        for row in _read_tar(path):
+            if not is_lost(row["audio"]):
+                return row["label"] is not None
     return False
 
 
 def _read_tars(paths: list[str], times: list[int], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for path in paths:
-        num_read = num_bytes = 0
-        try:
-            with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictTarInfo) as tar:
-                for clips, label in _group(tar):
-                    num_read, num_bytes = num_read + len(clips), file.tell()
-                    for clip in clips:
-                        row = {"audio": clip, "label": label}
-                        yield {column: row[column] for column in columns}
-        except CORRUPTION as error:
-            # The clips that are left take about as much room as those that were read.
-            rest = os.path.getsize(path) - num_bytes if os.path.exists(path) else 0
-            num_left = round(num_read * rest / num_bytes) if num_read else 1
-            raise CorruptShardError(f"{path} is not a whole tar file: {error}", path, num_left) from error
+        for row in _read_tar(path):
+            yield {column: row[column] for column in columns}
 
 
-def _group(tar: tarfile.TarFile) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
+def _read_tar(path: str) -> Iterator[dict[str, Any]]:
+    """
+    Reads the clips of a tar file, each with its label. Where members are damaged, a row stands for the clips that are
+    lost, and the clips after it are read.
+    """
+    num_read = num_bytes = 0
+    try:
+        with open(path, "rb") as file, _TarFile.open(fileobj=file, mode="r|*") as tar:
+            for clips, label in _group(tar, path):
+                num_read, num_bytes = num_read + len(clips), file.tell()
+                for clip in clips:
+                    yield {"audio": clip, "label": label}
+    except CORRUPTION as error:
+        # The clips that are left take about as much room as those that were read.
+        rest = os.path.getsize(path) - num_bytes if os.path.exists(path) else 0
+        num_left = round(num_read * rest / num_bytes) if num_read else 1
+        yield {"audio": stand_in(path, f"{path} is not a whole tar file: {error}", num_left), "label": None}
+
+
+def _group(tar: "_TarFile", path: str) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
     """
     Reads the samples of a tar file: members that follow one another and have the same name up to the first full stop.
     Yields the audio of each, which is more than one clip at times, and its label.
     """
     key, clips, label = None, [], None
     audio_suffixes = decodable_suffixes()
+    largest = math.inf  # room that a clip takes, as far as is known
     try:
         for member in tar:
             folder, name = os.path.split(member.name)
@@ -93,9 +105,13 @@ def _group(tar: tarfile.TarFile) -> Iterator[tuple[list[dict[str, Any]], str | N
                 if clips:
                     yield clips, label
                 key, clips, label = (folder, name.split(".")[0]), [], None
+            if tar.damage is not None:
+                yield [tar.lost_clips(path, f"{path}, byte {tar.damage.start}", member.offset, largest)], None
             suffix = Path(name).suffix.lower()
             if member.isfile() and suffix in audio_suffixes:
                 clips.append({"bytes": tar.extractfile(member).read(), "path": storable_name(member.name)})
+                room = tar.offset - member.offset
+                largest = room if largest == math.inf else max(largest, room)
             elif member.isfile() and suffix in LABEL_SUFFIXES:
                 label = _read_label(tar.extractfile(member).read(), suffix) or label
     except CORRUPTION:
@@ -104,6 +120,8 @@ def _group(tar: tarfile.TarFile) -> Iterator[tuple[list[dict[str, Any]], str | N
         raise
     if clips:
         yield clips, label
+    if tar.damage is not None:
+        yield [tar.lost_clips(path, path, tar.damage.end, largest)], None
 
 
 def _read_label(data: bytes, suffix: str) -> str | None:
@@ -118,12 +136,46 @@ def _read_label(data: bytes, suffix: str) -> str | None:
     return None if label is None else str(label)
 
 
-class _StrictTarInfo(tarfile.TarInfo):
-    """A member of a tar file. `tarfile` takes a damaged header after the first one for the end of the file."""
+class _Damage(NamedTuple):
+    """Where the members of a tar file are damaged, in bytes, and how."""
+
+    start: int
+    end: int
+    error: str
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A member of a [`_TarFile`], which is told where the header of a member is damaged."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: "_TarFile") -> tarfile.TarInfo:
+        start = tar.fileobj.tell()
         try:
             return super().fromtarfile(tar)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
-            raise tarfile.ReadError(str(error)) from error
+        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):
+            raise
+        except tarfile.HeaderError as error:
+            first = tar.damage or _Damage(start, start, str(error))
+            tar.damage = _Damage(min(start, first.start), tar.fileobj.tell(), first.error)
+            # Of all the errors of headers, this is the one after which `tarfile` tries the next block.
+            raise tarfile.InvalidHeaderError(str(error)) from error
+
+
+class _TarFile(tarfile.TarFile):
+    """
+    A tar file that goes on after damaged members. `tarfile` takes a damaged header after the first one for the end of
+    the file.
+
+    `damage` is what was met between the last member that was read and the one before it.
+    """
+
+    tarinfo = _TarInfo
+    ignore_zeros = True  # and whatever else is no header
+    damage: _Damage | None = None
+
+    def lost_clips(self, path: str, name: str, end: int, largest: float) -> dict[str, Any]:
+        """Makes what stands for the clips in the damaged part, which ends at `end`, and forgets the damage."""
+        damage, self.damage = self.damage, None
+        reason = f"{path} is not a whole tar file: {damage.error} at byte {damage.start}"
+        # Clips differ in length: what takes less room than two of the largest is most likely a single one.
+        return stand_in(name, reason, int((end - damage.start) // largest))

@@ -36,7 +36,10 @@ def _one_field(text: str) -> str:
 
 def count_kinds(notes: list[ClipNote]) -> str:
     """Counts clips that were skipped by their kind, for messages: `3 damaged, 1 empty`."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(note.kind for note in notes).items()))
+    counts = Counter()
+    for note in notes:
+        counts[note.kind] += note.num_clips
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
 def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from feature_extraction import BadClipError, ClipNote, COLAFeatureExtractor
+from feature_extraction import BadClipError, Clip, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import remove_temporary_files, write_json, written_whole
@@ -24,7 +24,7 @@ from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.embedders import load_encoder
 from run_scripts.embedding.encode import EmbeddedClip, embed_clips, mean_vector
 from run_scripts.embedding.parts import PartWriter, Progress, find_parts, read_progress
-from run_scripts.embedding.source import Clip, Source
+from run_scripts.embedding.source import Source
 
 
 logger = logging.getLogger(__name__)
@@ -129,20 +129,20 @@ def write_parts(
         logger.info(f"{folder} is complete: there is nothing to embed.")
         return
     if earlier:
-        logger.info(f"Going on after {progress.place.number} clips in {len(earlier)} parts.")
-    clips = ((clip, clip.error or clip.audio) for clip in source.read(progress.place))
+        logger.info(f"Going on after {progress.num_clips} clips in {len(earlier)} parts.")
+    clips = ((clip, clip.audio) for clip in source.read(progress.position))
     embedded = embed_clips(model, extractor, clips)
     seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate
     number = len(earlier)
-    with Meter(source.num_clips, progress.place.number) as meter:
+    with Meter(source.num_clips, progress.num_clips) as meter:
         while not progress.is_done:
             with written_whole(folder / f"part-{number:05}.parquet") as path:
                 writer = PartWriter(path, model.config.hidden_size, windows, source.label_column is not None)
-                progress = write_part(writer, embedded, progress, meter, seconds_per_hop if windows else None)
+                progress = write_part(writer, source, embedded, progress, meter, seconds_per_hop if windows else None)
             notes += progress.skipped
             write_skipped(folder, notes)
             number += 1
-    summary = f"{progress.place.number - len(notes)} clips, {progress.seconds / 3600:.2f} h, are embedded in {folder}."
+    summary = f"{progress.num_clips - len(notes)} clips, {progress.seconds / 3600:.2f} h, are embedded in {folder}."
     if notes:
         summary += f" Skipped: {count_kinds(notes)}; {folder / SKIPPED} lists them."
     if progress.seconds == 0:
@@ -152,6 +152,7 @@ def write_parts(
 
 def write_part(
     writer: PartWriter,
+    source: Source,
     clips: Iterator[tuple[Clip, EmbeddedClip | BadClipError]],
     earlier: Progress,
     meter: "Meter",
@@ -163,6 +164,8 @@ def write_part(
     Args:
         writer (`PartWriter`):
             The part.
+        source (`Source`):
+            Tells the labels.
         clips (`Iterator`):
             The clips that are left, as [`embed_clips`] returns them.
         earlier (`Progress`):
@@ -172,23 +175,25 @@ def write_part(
         seconds_per_hop (`float`, *optional*):
             Seconds from one window to the next, if the part has a row for each window rather than for each clip.
     """
-    progress = Progress(earlier.place, earlier.seconds, is_done=True)
+    progress = Progress(earlier.position, earlier.num_clips, earlier.seconds, is_done=True)
     started = time.monotonic()
     for clip, embedded in clips:
-        progress.place = clip.place
+        progress.position = clip.end
+        progress.num_clips += 1
         if isinstance(embedded, BadClipError):
-            progress.skipped.append(ClipNote(embedded.kind, clip.name, str(embedded)))
-            meter.advance(0 if clip.error else 1)
+            progress.skipped.append(clip.note(embedded))
+            meter.advance(1)
         else:
+            row = progress.num_clips - 1, clip.path, source.label_of(clip), embedded.seconds
             chunks = meter.watch(embedded)
             if seconds_per_hop is None:
                 vector = mean_vector(embedded._replace(chunks=chunks))
-                writer.add(clip, embedded.seconds, vector[None], [None])
+                writer.add(*row, vector[None], [None])
             else:
                 first = 0
                 for chunk in chunks:
                     times = seconds_per_hop * np.arange(first, first + len(chunk))
-                    writer.add(clip, embedded.seconds, chunk, times.tolist())
+                    writer.add(*row, chunk, times.tolist())
                     first += len(chunk)
             progress.seconds += embedded.seconds
         if time.monotonic() - started >= PART_SECONDS or writer.num_rows >= PART_VECTORS:

@@ -23,7 +23,7 @@ from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import EmbeddingArguments
 from run_scripts.embedding.embed import read_settings
 from run_scripts.embedding.search import Index
-from run_scripts.embedding.source import Place, Source
+from run_scripts.embedding.source import Source
 
 
 logger = logging.getLogger(__name__)
@@ -143,9 +143,8 @@ def _audio(rows: list[dict[str, Any]], folder: Path, settings: dict[str, Any]) -
     args = EmbeddingArguments(output_dir=".", **{name: settings[name] for name in SOURCE_SETTINGS})
     with quiet_libraries():
         source = Source(load_splits(args), settings["audio_column"])
-    for clip in source.read(Place()):
-        numbers = inside.get(clip.place.number - 1, []) if clip.error is None else []
-        for number in numbers:
+    for i, clip in enumerate(source.read()):
+        for number in inside.get(i, []):
             links[number] = _encode(clip.audio, rows[number].get("time", 0.0), float(seconds))
     return links
 

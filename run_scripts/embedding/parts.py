@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_extraction import ClipNote
-from run_scripts.embedding.source import Clip, Place
+from feature_extraction import ClipNote, Position
 
 
 PARTS = "part-*.parquet"
@@ -25,8 +24,10 @@ class Progress:
     How far a run has come at the end of a part.
 
     Args:
-        place (`Place`, *optional*, defaults to the start):
+        position (`Position`, *optional*, defaults to the start):
             Where to go on.
+        num_clips (`int`, *optional*, defaults to 0):
+            How many clips there are before, those that were skipped included.
         seconds (`float`, *optional*, defaults to 0.0):
             Seconds of audio in all parts up to this one.
         skipped (`list[ClipNote]`, *optional*):
@@ -35,7 +36,8 @@ class Progress:
             Whether this is the last part.
     """
 
-    place: Place = Place()
+    position: Position = Position()
+    num_clips: int = 0
     seconds: float = 0.0
     skipped: list[ClipNote] = field(default_factory=list)
     is_done: bool = False
@@ -49,8 +51,8 @@ def find_parts(folder: Path) -> list[Path]:
 def read_progress(part: Path) -> Progress:
     """Reads how far the run had come at the end of a part."""
     stored = json.loads(pq.read_metadata(part).metadata[METADATA])
-    place, skipped = Place(*stored.pop("place")), [ClipNote(*note) for note in stored.pop("skipped")]
-    return Progress(place=place, skipped=skipped, **stored)
+    position, skipped = Position(*stored.pop("position")), [ClipNote(*note) for note in stored.pop("skipped")]
+    return Progress(position=position, skipped=skipped, **stored)
 
 
 def write_progress(file: pq.ParquetWriter, progress: Progress) -> None:
@@ -82,19 +84,29 @@ class PartWriter:
         self._file = pq.ParquetWriter(path, self.schema)
         self._rows, self._vectors = [], []
 
-    def add(self, clip: Clip, seconds: float, vectors: np.ndarray, times: list[float | None]) -> None:
+    def add(
+        self,
+        number: int,
+        path: str | None,
+        label: str | None,
+        seconds: float,
+        vectors: np.ndarray,
+        times: list[float | None],
+    ) -> None:
         """
         Adds rows of a clip.
 
         Args:
-            clip (`Clip`):
-                The clip.
+            number (`int`):
+                The number of the clip.
+            path (`str`, *optional*), label (`str`, *optional*):
+                Its path and its label.
             seconds (`float`):
                 Its length.
             vectors (`np.ndarray` of shape `(N, hidden_size)`), times (`list[float | None]`):
                 The vector of each row and, if it is a window, its start in seconds.
         """
-        row = {"clip": clip.place.number - 1, "path": clip.path, "seconds": seconds, "label": clip.label}
+        row = {"clip": number, "path": path, "seconds": seconds, "label": label}
         self._rows += [row | {"time": time} for time in times]
         self._vectors.append(vectors)
         if len(self._rows) >= GROUP_ROWS:

@@ -6,17 +6,15 @@ import signal
 import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from multiprocessing.context import ForkContext
 from multiprocessing.synchronize import Event
 from typing import NamedTuple
 
-import pyarrow as pa
 import torch
 from datasets import IterableDataset
 from tqdm.auto import tqdm
 
-from feature_extraction import BAD_CLIP_KINDS, BadClipError, ClipNote, CorruptShardError
+from feature_extraction import BAD_CLIP_KINDS, BadClipError, Clip, ClipReader, Position
 from run_scripts.preparation.arguments import SAMPLING_RATE
 from run_scripts.preparation.job import Job, Part
 from run_scripts.preparation.shards import ShardWriter, encode
@@ -79,51 +77,44 @@ def start_worker(job: Job, counters: Counters, stop: Event) -> None:
 def convert_part(number: int) -> None:
     """Converts the rows of a part that are left to do, in a worker process."""
     part = worker.job.load_part(number)
-    rows = worker.job.dataset.shard(num_shards=worker.job.num_parts, index=number).iter(batch_size=1)
-    rows = islice(rows, part.rows, None)
+    rows = worker.job.dataset.shard(num_shards=worker.job.num_parts, index=number)
+    clips = ClipReader(rows, worker.job.column).clips(Position(row=part.rows))
     while not part.is_done:
         path = worker.job.output_dir / worker.job.shard_name(number, len(part.shards))
         part.is_done = True
         with ShardWriter(path, worker.job.schema, worker.job.column) as writer:
-            try:
-                for row in rows:
-                    if worker.stop.is_set():
-                        return
-                    convert_row(row, writer, part, number)
-                    if writer.size >= worker.job.args.shard_size * 1e6:
-                        part.is_done = False  # as far as is known: there may be no more rows for the next shard
-                        break
-            except CorruptShardError as error:
-                skip(error.path, error, part)
+            for clip in clips:
+                if worker.stop.is_set():
+                    return
+                convert_clip(clip, writer, part, number)
+                if writer.size >= worker.job.args.shard_size * 1e6:
+                    part.is_done = False  # as far as is known: there may be no more clips for the next shard
+                    break
             if writer.close():
                 part.shards.append(path.name)
         worker.job.save_part(number, part)
 
 
-def convert_row(row: pa.Table, writer: ShardWriter, part: Part, number: int) -> None:
-    """Adds a row to the shard, or to the list of skipped clips."""
+def convert_clip(clip: Clip, writer: ShardWriter, part: Part, number: int) -> None:
+    """Adds a clip to the shard, or to the list of those that were skipped."""
     job, counters = worker.job, worker.counters
-    audio = row[job.column][0].as_py()
-    path = (audio or {}).get("path")
-    name = path or f"row {part.rows} of part {number + 1}/{job.num_parts}"
+    path = (clip.audio or {}).get("path")
     part.rows += 1
     counters.add("rows", 1)
     try:
-        pieces = encode(audio, job.args)
+        pieces = encode(clip.audio, job.args)
     except BadClipError as error:
-        skip(name, error, part)
+        note = clip.note(error)
+        if path is None:
+            note = note._replace(name=f"row {clip.position.row} of part {number + 1}/{job.num_parts}")
+        part.skipped.append(note)
+        counters.add(note.kind, note.num_clips)
         return
     for encoded, num_samples in pieces:
-        writer.add(encoded, job.clip_name(path), row.drop_columns(job.column))
+        writer.add(encoded, job.clip_name(path), clip.row.drop_columns(job.column))
         part.clips += 1
         part.samples += num_samples
         counters.add("samples", num_samples)
-
-
-def skip(name: str, error: BadClipError, part: Part) -> None:
-    """Adds a clip, or what is left of a corrupt shard, to the list of those that were skipped."""
-    part.skipped.append(ClipNote(error.kind, name, str(error), error.num_clips))
-    worker.counters.add(error.kind, error.num_clips)
 
 
 def convert_all(job: Job, parts: list[Part], num_workers: int) -> None:

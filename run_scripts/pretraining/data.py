@@ -103,7 +103,7 @@ def load_one(
     """Loads a single data set, which makes up `share` of each batch and of what is held out; see [`load_data`]."""
     dataset, column = load_source(replace(data_args, dataset_name=name), splits)
     label = (dataset.features or {}).get("label")
-    training, rows, by_shard = hold_out(
+    held_out = hold_out(
         dataset,
         num_clips=math.ceil(share * data_args.validation_clips),
         batch_size=math.ceil(share * num_candidates),
@@ -112,10 +112,10 @@ def load_one(
     return PretrainingData(
         name=name,
         share=share,
-        training=training,
+        training=held_out.training,
         audio_column=column,
-        held_out_rows=rows,
-        held_out_by_shard=by_shard,
+        held_out_rows=held_out.rows,
+        held_out_by_shard=held_out.by_shard,
         class_names=label.names if isinstance(label, ClassLabel) else None,
     )
 

@@ -1,8 +1,11 @@
 """Loading of data sets: folders of audio, Parquet, WebDataset, and which column holds the audio."""
 
+import gzip
+import io
 import os
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -368,21 +371,35 @@ def test_no_whole_parquet(tmp_path, damage):
         load_audio_dataset(str(tmp_path), streaming=True)
 
 
-# WebDataset
+def lost_clips(audio: dict) -> tuple[str, int]:
+    """What a row says that stands for lost clips: their name and their number."""
+    with pytest.raises(CorruptShardError) as error:
+        load_audio(audio)
+    assert error.value.kind == "corrupt shard" and audio["path"] == error.value.path
+    return error.value.path, error.value.num_clips
 
 
+@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("number", [0, 1])
-def test_corrupt_parquet_is_named_where_it_cannot_be_skipped(parquet, tmp_path, number):
+def test_a_row_stands_for_the_clips_of_a_parquet_file_that_cannot_be_read(parquet, tmp_path, number, streaming):
     shutil.copytree(parquet, tmp_path / "data")
     path = tmp_path / "data" / f"train-0000{number}-of-00004.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=f"{path} is not a whole Parquet file: .* Remove the file .* --streaming"):
-        load_audio_dataset(str(tmp_path / "data"))
+    train = load_audio_dataset(str(tmp_path / "data"), streaming=streaming)["train"]
+    rows = list(train.cast_column("audio", Audio(decode=False)))
+    (lost,) = (row for row in rows if row["video_id"] is None)
+    assert len(rows) == 19 and rows.index(lost) == 6 * number
+    assert lost_clips(lost["audio"]) == (str(path), 6)
+    with pytest.raises(CorruptShardError, match=f"{path} is not a whole Parquet file: "):
+        load_audio(lost["audio"])
 
 
 def test_a_stream_of_parquet_knows_its_number_of_clips(parquet):
     train = load_audio_dataset(str(parquet), streaming=True)["train"]
     assert train.info.splits["train"].num_examples == 24
+
+
+# WebDataset
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -398,29 +415,47 @@ def test_webdataset(tmp_path, pattern, streaming):
     assert rows[1]["bytes"] == flac(numbered_clip(2))
 
 
-def test_damaged_tar_is_named(tmp_path):
+def test_a_row_stands_for_what_is_no_tar_file(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"This is no tar file." * 100)
-    train = load_audio_dataset(str(tmp_path))["train"]
-    with pytest.raises(CorruptShardError, match=r"a\.tar is not a whole tar file"):
-        next(iter(train))
+    (row,) = load_audio_dataset(str(tmp_path))["train"]
+    assert lost_clips(row["audio"]) == (str(tmp_path / "a.tar"), 1)
 
 
-@pytest.mark.parametrize("damage", ["truncated in a clip", "truncated in a header", "zeros in a header"])
-def test_tar_that_is_damaged_after_its_start(tmp_path, damage):
-    """`tarfile` takes the last two for the end of the file."""
+@pytest.mark.parametrize("compression", ["", "gz"])
+@pytest.mark.parametrize("damage", ["truncated in a clip", "truncated in a header"])
+def test_a_row_stands_for_the_rest_of_a_truncated_tar(tmp_path, damage, compression):
+    """`tarfile` takes a truncated header for the end of the file."""
     write_tar(tmp_path / "a.tar", {f"{i}.wav": bytes(1024) for i in range(4)})
     data = (tmp_path / "a.tar").read_bytes()
-    damaged = {
-        "truncated in a clip": data[: 2 * 1536 + 700],
-        "truncated in a header": data[: 2 * 1536 + 100],
-        "zeros in a header": data[: 2 * 1536 + 100] + bytes(200) + data[2 * 1536 + 300 :],
-    }[damage]
-    (tmp_path / "a.tar").write_bytes(damaged)
-    rows = iter(load_audio_dataset(str(tmp_path))["train"])
-    assert [next(rows)["audio"]["path"] for _ in range(2)] == ["0.wav", "1.wav"]
-    with pytest.raises(CorruptShardError, match=r"a\.tar is not a whole tar file") as error:
-        next(rows)
-    assert error.value.path == str(tmp_path / "a.tar") and error.value.kind == "corrupt shard"
+    data = data[: {"truncated in a clip": 2 * 1536 + 700, "truncated in a header": 2 * 1536 + 100}[damage]]
+    (tmp_path / "a.tar").write_bytes(gzip.compress(data) if compression else data)
+    *rows, last = [row["audio"] for row in load_audio_dataset(str(tmp_path))["train"]]
+    assert [row["path"] for row in rows] == ["0.wav", "1.wav"]
+    assert lost_clips(last) == (str(tmp_path / "a.tar"), 1)
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.parametrize("first, num_lost", [(0, 1), (3, 1), (3, 2), (9, 1)])
+def test_clips_after_a_damaged_member_of_a_tar_are_read(tmp_path, first, num_lost, format):
+    """A long name has a header of its own in the last two formats; the damage is in the one after it."""
+    names = [f"{'x' * 90 * (format != tarfile.USTAR_FORMAT)}{i}.wav" for i in range(10)]
+    with tarfile.open(tmp_path / "a.tar", "w", format=format) as tar:
+        for i, name in enumerate(names):
+            member = tarfile.TarInfo(("y" * 30 + "/") * (format != tarfile.USTAR_FORMAT) + name)
+            member.size = 5000 + 300 * (i == 9)
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        offsets = [member.offset_data - 512 for member in tar]
+    data = bytearray((tmp_path / "a.tar").read_bytes())
+    for i in range(first, first + num_lost):
+        data[offsets[i] + 100 : offsets[i] + 200] = b"x" * 100
+    (tmp_path / "a.tar").write_bytes(data)
+    rows = [row["audio"] for row in load_audio_dataset(str(tmp_path / "a.tar"))["train"]]
+    lost = [row for row in rows if row["path"].startswith(str(tmp_path))]
+    expected = names[:first] + names[first + num_lost :]
+    assert [Path(row["path"]).name for row in rows if row not in lost] == expected
+    assert len(lost) == 1 and rows.index(lost[0]) == first
+    assert lost_clips(lost[0])[1] == num_lost
 
 
 # The audio column

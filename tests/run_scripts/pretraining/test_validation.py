@@ -1,6 +1,7 @@
 """What is held out, and what is computed on it."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
+from feature_extraction import load_audio_dataset, tars
+from feature_extraction.lost_clips import is_lost
+from helpers import write_tar
 from modeling_cola import COLAConfig, COLAForPreTraining
 from modeling_cola.modeling_cola import decorrelation_loss
 from run_scripts.pretraining.holding_out import hold_out
@@ -72,6 +76,36 @@ def test_few_held_out_clips_of_a_stream_leave_a_batch(num_clips: int):
     _, rows, by_shard = hold_out(stream, num_clips, batch_size=64, seed=1)
     assert [row["number"] for row in rows] == list(range(min(num_clips, 10)))
     assert sum(by_shard.values()) == len(rows)
+
+
+@pytest.mark.parametrize("num_clips, num_read", [(5, 5), (25, 25 + 200)])
+def test_no_more_of_a_long_stream_is_read_than_needed(tmp_path: Path, monkeypatch, num_clips: int, num_read: int):
+    """The size of tar files says that 200 clips are more than twice 50, but not whether they are at least 250."""
+    write_tar(tmp_path / "a.tar", {f"{i:03}.wav": bytes(5000) for i in range(200)})
+    stream = load_audio_dataset(str(tmp_path))["train"]
+    read, stored = [], tars.storable_name
+    monkeypatch.setattr(tars, "storable_name", lambda name: read.append(name) or stored(name))
+    held_out = hold_out(stream, num_clips, batch_size=8, seed=1)
+    assert len(held_out.rows) == min(num_clips, 20)
+    assert num_read <= len(read) <= num_read + 2  # a sample ends where the next one begins
+
+
+def test_lost_clips_are_not_held_out(tmp_path: Path):
+    """Training meets them, and lists them."""
+    write_tar(tmp_path / "a.tar", {f"{i:03}.wav": bytes(5000) for i in range(100)})
+    data = bytearray((tmp_path / "a.tar").read_bytes())
+    data[2 * 5632 : 2 * 5632 + 100] = b"x" * 100
+    (tmp_path / "a.tar").write_bytes(data)
+    stream = load_audio_dataset(str(tmp_path))["train"]
+    _, rows, by_shard = hold_out(stream, 8, batch_size=8, seed=1)
+    assert [row["audio"]["path"] for row in rows] == ["000.wav", "001.wav"] and by_shard == {0: 2}
+    dataset = Dataset.from_list(list(stream))
+    training, rows, _ = hold_out(dataset, 10, batch_size=8, seed=[s for s in range(99) if 2 in chosen(s)][0])
+    assert len(rows) == 9 and len(training) == 91 and any(is_lost(row["audio"]) for row in training)
+
+
+def chosen(seed: int) -> list[int]:
+    return np.random.default_rng(seed).permutation(100)[:10].tolist()
 
 
 @pytest.mark.parametrize(
