@@ -51,16 +51,14 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         `ValueError`: If a file does not do what PyTorch does.
     """
     (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses(argv)
-    from feature_extraction import COLAFeatureExtractor
-    from modeling_cola import COLAModel
+    from run_scripts.common.checkpoints import load_encoder
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.export import onnx
 
     tune_cpu()
     output_dir = Path(args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    model = COLAModel.from_pretrained(args.checkpoint)
-    extractor = COLAFeatureExtractor.from_pretrained(args.checkpoint)
+    model, extractor = load_encoder(args.checkpoint)
     results = {}
     for name, graph_class in onnx.GRAPHS.items():
         graph = graph_class(model, extractor).eval()

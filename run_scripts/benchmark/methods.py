@@ -7,13 +7,13 @@ import torch
 
 from feature_extraction import COLAFeatureExtractor
 from run_scripts.benchmark.arguments import MODES, RANDOM_MODES
+from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.embedders import (
     LOG_MEL,
     Embedder,
     encoder_embedder,
-    load_encoder,
     log_mel_statistics,
     name_kind,
 )

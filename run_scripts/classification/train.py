@@ -27,6 +27,7 @@ from run_scripts.classification.trainer import (
     StopOnSignal,
     balanced_weights,
 )
+from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import checkpoint_size, report_full_disk, write_text
 from run_scripts.common.signals import catching_signals
@@ -64,17 +65,16 @@ def build_model(
         "problem_type": "multi_label_classification" if multi_label else "single_label_classification",
     }
     if arguments.mode in CHECKPOINT_MODES:
-        # The checkpoint may be a classifier of other classes.
-        model = COLAForAudioClassification.from_pretrained(checkpoint, ignore_mismatched_sizes=True, **labels)
+        model = load_checkpoint(COLAForAudioClassification, checkpoint, **labels)  # whose classes may be others
     elif checkpoint is not None:
-        model = COLAForAudioClassification(COLAConfig.from_pretrained(checkpoint, **labels))
+        model = COLAForAudioClassification(load_config(checkpoint, **labels))
     else:
         model = COLAForAudioClassification(COLAConfig(encoder=arguments.encoder, **labels))
     if arguments.mode in FROZEN_MODES:
         model.freeze_encoder()
     if arguments.freeze_batch_norm:
         model.freeze_batch_norm()
-    extractor = COLAFeatureExtractor.from_pretrained(checkpoint) if checkpoint else COLAFeatureExtractor()
+    extractor = load_extractor(checkpoint) if checkpoint else COLAFeatureExtractor()
     return model, extractor
 
 

@@ -9,7 +9,8 @@ import torch
 from matplotlib.figure import Figure
 
 from feature_extraction import BadClipError, COLAFeatureExtractor, load_audio
-from modeling_cola import COLAConfig, COLAForAudioClassification
+from modeling_cola import COLAForAudioClassification
+from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.embed import read_settings
@@ -43,9 +44,9 @@ class Demo:
             self.model, self.extractor = load_own_model(folder)
             checkpoint = args.model_name_or_path or read_settings(folder)["model_name_or_path"]
         else:
-            self.extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
-        if COLAConfig.from_pretrained(checkpoint).architectures == [COLAForAudioClassification.__name__]:
-            self.classifier = COLAForAudioClassification.from_pretrained(checkpoint).eval()
+            self.extractor = load_extractor(checkpoint)
+        if load_config(checkpoint).architectures == [COLAForAudioClassification.__name__]:
+            self.classifier = load_checkpoint(COLAForAudioClassification, checkpoint).eval()
 
     def analyse(self, path: str | None) -> tuple[list[dict[str, Any]], list[list[Any]], dict[str, float] | None, Any]:
         """Returns the similar clips, the same as rows of the table, the classes, and the picture of a recording."""

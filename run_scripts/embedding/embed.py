@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from feature_extraction import BadClipError, Clip, COLAFeatureExtractor
 from modeling_cola import COLAModel
+from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import remove_temporary_files, write_json, written_whole
 from run_scripts.common.quiet import quiet_libraries
@@ -21,7 +22,6 @@ from run_scripts.common.skipped import SKIPPED, count_kinds, write_skipped
 from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import CHECKPOINT, EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
-from run_scripts.embedding.embedders import load_encoder
 from run_scripts.embedding.encode import EmbeddedClip, embed_clips, mean_vector
 from run_scripts.embedding.parts import PartWriter, Progress, find_parts, read_progress
 from run_scripts.embedding.source import Source

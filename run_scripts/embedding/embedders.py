@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import set_seed
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
+from run_scripts.common.checkpoints import load_config, load_encoder
 
 
 LOG_MEL = "log-mel statistics"
@@ -64,29 +64,12 @@ def encode_waveforms(
     return model(**features.to(model.device))
 
 
-def load_encoder(checkpoint: str, seed: int | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
-    """
-    Loads a checkpoint's encoder and feature extractor.
-
-    Args:
-        checkpoint (`str`):
-            A folder or the name of a model on the Hub.
-        seed (`int`, *optional*):
-            If given, the encoder has the checkpoint's architecture but random weights, drawn with this seed.
-    """
-    extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
-    if seed is None:
-        return COLAModel.from_pretrained(checkpoint), extractor
-    set_seed(seed)
-    return COLAModel(COLAConfig.from_pretrained(checkpoint)), extractor
-
-
 def name_kind(checkpoint: str) -> str:
     """
     Names a checkpoint's kind of encoder: its architecture and the settings that are not the architecture's defaults,
     for example `compact (pooling mean)`. Checkpoints of one kind have the same random weights with the same seed.
     """
-    config = COLAConfig.from_pretrained(checkpoint)
+    config = load_config(checkpoint)
     settings, defaults = config.to_dict(), COLAConfig(encoder=config.encoder).to_dict()
     names = ["encoder_stride", "pooling", "pooling_stages"]
     # The residual blocks of the compact encoder always start as the identity; no other encoder has these settings.

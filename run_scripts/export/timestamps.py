@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from feature_extraction import COLAFeatureExtractor
-from modeling_cola import COLAModel
+from run_scripts.common.checkpoints import load_encoder
 
 
 # From one embedding to the next. Two of them are the stride of the compact encoder; HEAR asks for 50 ms at most.
@@ -31,8 +30,7 @@ class TimestampEmbedder(nn.Module):
 
     def __init__(self, checkpoint: str):
         super().__init__()
-        self.extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
-        self.model = COLAModel.from_pretrained(checkpoint)
+        self.model, self.extractor = load_encoder(checkpoint)
         self.hop_samples = HOP_FRAMES * self.extractor.hop_length
         # Half a window of silence before the first frame nearly centres the first window on the start of the audio.
         self.half = self.model.config.window_size // 2

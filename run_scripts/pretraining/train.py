@@ -11,6 +11,7 @@ from datasets import DatasetDict, IterableDatasetDict
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, COLAPreTrainedModel
+from run_scripts.common.checkpoints import load_checkpoint, load_extractor
 from run_scripts.common.errors import UserError
 from run_scripts.common.hub import create_hub_repository
 from run_scripts.common.lock import locked
@@ -96,10 +97,10 @@ def build_model(
             f"--{', --'.join(chosen)}."
         )
     else:
-        model = objective.from_pretrained(args.model_name_or_path)
-        extractor = COLAFeatureExtractor.from_pretrained(args.model_name_or_path)
+        model = load_checkpoint(objective, args.model_name_or_path)
+        extractor = load_extractor(args.model_name_or_path)
     if args.teacher_name_or_path is not None:
-        model.set_teacher(COLAModel.from_pretrained(args.teacher_name_or_path))
+        model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path))
     return model, extractor
 
 

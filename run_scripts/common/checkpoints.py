@@ -1,0 +1,126 @@
+"""Loading checkpoints, and refusing those whose weights are not what their configuration says."""
+
+import os
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from transformers import PretrainedConfig, set_seed
+
+from feature_extraction import COLAFeatureExtractor
+from modeling_cola import COLAConfig, COLAModel, COLAPreTrainedModel
+from run_scripts.common.errors import UserError
+
+
+Model = TypeVar("Model", bound=COLAPreTrainedModel)
+
+# How many names of weights a message lists.
+NAMES_SHOWN = 3
+
+
+def load_config(checkpoint: str | os.PathLike, **kwargs: Any) -> COLAConfig:
+    """
+    Loads the configuration of a checkpoint.
+
+    Args:
+        checkpoint (`str` or `os.PathLike`):
+            A folder, or the name of a model on the Hub.
+        **kwargs:
+            Values that take the place of the checkpoint's.
+
+    Raises:
+        [`UserError`]: If there is no such checkpoint, or if it is of another kind of model.
+    """
+    try:
+        values, _ = PretrainedConfig.get_config_dict(checkpoint)
+    except OSError:
+        values = {}
+    if not values:
+        raise UserError(
+            f"There is no checkpoint {checkpoint}: neither a folder with a config.json nor a model that could be "
+            "loaded from the Hub."
+        )
+    if values.get("model_type") != COLAConfig.model_type:
+        raise UserError(
+            f"{checkpoint} is a checkpoint of the model {values.get('model_type')!r}, and not one of this project."
+        )
+    return COLAConfig.from_pretrained(checkpoint, **kwargs)
+
+
+def load_checkpoint(cls: type[Model], checkpoint: str | os.PathLike, **kwargs: Any) -> Model:
+    """
+    Loads a model whose encoder must be all in the checkpoint. A head that is not in it, or that has another size,
+    starts with random weights.
+
+    Args:
+        cls (`type`):
+            The class of the model.
+        checkpoint (`str` or `os.PathLike`):
+            A folder, or the name of a model on the Hub.
+        **kwargs:
+            Values of the configuration that take the place of the checkpoint's.
+
+    Raises:
+        [`UserError`]: If there is no such checkpoint, if it is of another kind of model, if weights of the encoder are
+            missing or of another shape, or if any are not finite. The message names them.
+    """
+    config = load_config(checkpoint, **kwargs)
+    try:
+        model, loaded = cls.from_pretrained(
+            checkpoint, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except (OSError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"The weights of the checkpoint {checkpoint} cannot be loaded: {reason}") from error
+    prefix = "" if cls.base_model_prefix not in model._modules else f"{cls.base_model_prefix}."
+    names = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
+    if lacking := sorted(name for name in names if name.startswith(prefix)):
+        message = (
+            f"The weights of the checkpoint {checkpoint} are not those of the encoder {config.encoder!r} in its "
+            f"config.json: {len(lacking)} are missing or of another shape ({_list(lacking)})"
+        )
+        if unknown := sorted(loaded["unexpected_keys"]):
+            message += f", and {len(unknown)} have other names ({_list(unknown)})"
+        raise UserError(f"{message}.")
+    if infinite := [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]:
+        raise UserError(
+            f"The checkpoint {checkpoint} has weights that are infinite or not a number: {_list(infinite)}."
+        )
+    return model
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join([*names[:NAMES_SHOWN], *["..."] * (len(names) > NAMES_SHOWN)])
+
+
+def load_extractor(checkpoint: str | os.PathLike) -> COLAFeatureExtractor:
+    """
+    Loads the feature extractor of a checkpoint.
+
+    Raises:
+        [`UserError`]: If it has none.
+    """
+    try:
+        return COLAFeatureExtractor.from_pretrained(checkpoint)
+    except OSError as error:
+        raise UserError(f"The checkpoint {checkpoint} has no preprocessor_config.json.") from error
+
+
+def load_encoder(checkpoint: str | os.PathLike, seed: int | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
+    """
+    Loads a checkpoint's encoder and feature extractor.
+
+    Args:
+        checkpoint (`str` or `os.PathLike`):
+            A folder or the name of a model on the Hub.
+        seed (`int`, *optional*):
+            If given, the encoder has the checkpoint's architecture but random weights, drawn with this seed.
+
+    Raises:
+        [`UserError`]: If the checkpoint cannot be used; see [`load_checkpoint`].
+    """
+    if seed is None:
+        return load_checkpoint(COLAModel, checkpoint), load_extractor(checkpoint)
+    config = load_config(checkpoint)
+    set_seed(seed)
+    return COLAModel(config), load_extractor(checkpoint)
