@@ -14,7 +14,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.trainer import ClassificationArguments
 from run_scripts.common.errors import UserError
-from run_scripts.common.resume import check_settings, write_json
+from run_scripts.common.files import write_json
+from run_scripts.common.resume import check_settings
 
 
 logger = logging.getLogger(__name__)
