@@ -21,7 +21,8 @@ held out to decide it; if those are too few, the last epoch's weights are kept. 
 split `test` or, without one, on a fifth of the training clips, which is held out first.
 
 A frozen encoder gives the same vectors in every epoch, so clips are embedded once and the vectors are kept on disk
-(`--embedding_cache`). A run that was interrupted continues from its newest checkpoint with `--resume_from_checkpoint`.
+(`--embedding_cache`). A run that was interrupted continues from its newest checkpoint with `--resume_from_checkpoint`,
+and `--overwrite_output_dir` replaces an earlier run in the folder.
 
 The output folder receives the model, its feature extractor, a model card and `results.json`. If one of these is
 missing or has no metrics, the exit status is not 0. Plots of the metrics by class are drawn too; if that fails, a

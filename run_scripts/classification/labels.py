@@ -279,9 +279,12 @@ def _hold_out(clips: Dataset, share: float, label_column: str, seed: int) -> tup
     if isinstance(classes, ClassLabel):
         # scikit-learn cannot stratify fewer clips than there are classes.
         count, stratify_by = max(count, classes.num_classes), label_column
-    # In memory: the indices would otherwise be written beside the data, which is the user's.
-    parts = clips.train_test_split(max(count, 1), seed=seed, stratify_by_column=stratify_by, keep_in_memory=True)
-    return parts["train"], parts["test"]
+    # Of the clips themselves, the indices would be written beside the data, which is the user's.
+    rows = Dataset.from_dict({"row": range(len(clips)), label_column: clips[label_column]})
+    parts = rows.cast_column(label_column, classes).train_test_split(
+        max(count, 1), seed=seed, stratify_by_column=stratify_by
+    )
+    return clips.select(parts["train"]["row"]), clips.select(parts["test"]["row"])
 
 
 def _hold_out_groups(clips: Dataset, share: float, label_column: str, seed: int) -> tuple[Dataset, Dataset]:

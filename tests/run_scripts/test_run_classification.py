@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from datasets import Audio, ClassLabel, Dataset, List
 from huggingface_hub import ModelCard
 from transformers import pipeline, set_seed
 
-from feature_extraction import load_audio
+from feature_extraction import load_audio, load_audio_dataset
 from helpers import write_tones
 from modeling_cola import COLAForAudioClassification, COLAModel
 from run_scripts import run_classification
@@ -23,6 +24,7 @@ from run_scripts.classification import train
 from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.train import build_model, train_classifier
 from run_scripts.classification.trainer import ClassificationArguments, ClassificationTrainer
+from run_scripts.common.errors import UserError
 from run_scripts.common.files import DiskFullError
 from run_scripts.embedding import cache
 
@@ -165,6 +167,59 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped(pretrained: Path, tmp_path:
         torch.testing.assert_close(classifier(tmp_path / name), classifier(tmp_path / "through"))
 
 
+@pytest.mark.parametrize("mode", ["frozen", "fine-tuned"])
+def test_a_signal_saves_and_ends_the_run(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: str
+):
+    data = write_tones(tmp_path / "data", {"a": 200.0, "b": 2000.0}, 10, seconds=0.5)  # one segment a clip
+    more = ("--embedding_cache", str(tmp_path / "cache"), "--num_train_epochs", "3")
+    run_classification.main(arguments(data, tmp_path / "through", mode, pretrained, *more))
+    training_step = ClassificationTrainer.training_step
+
+    def signalled_step(self: ClassificationTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.state.global_step == 2:  # the first of the two of the second epoch
+            signal.raise_signal(signal.SIGTERM)
+        return training_step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit, match="143"):
+        patched.setattr(ClassificationTrainer, "training_step", signalled_step)
+        run_classification.main(arguments(data, tmp_path / "stopped", mode, pretrained, *more))
+    assert "Stopped by SIGTERM after step 3, which is saved" in caplog.text
+    assert (tmp_path / "stopped" / "checkpoint-3").is_dir() and not (tmp_path / "stopped" / "config.json").exists()
+    more += ("--resume_from_checkpoint",)
+    run_classification.main(arguments(data, tmp_path / "stopped", mode, pretrained, *more))
+    assert torch.equal(classifier(tmp_path / "stopped"), classifier(tmp_path / "through"))
+
+
+def test_other_settings_are_not_resumed(tones: Path, pretrained: Path, tmp_path: Path):
+    command = arguments(tones, tmp_path, "frozen", pretrained)
+    run_classification.main(command)
+    with pytest.raises(ValueError, match="holds an earlier run: pass --resume_from_checkpoint"):
+        run_classification.main(command)
+    with pytest.raises(ValueError, match="other settings: learning_rate was 0.001 and is now 0.1"):
+        run_classification.main([*command, "--resume_from_checkpoint", "--learning_rate", "0.1"])
+
+
+@pytest.mark.parametrize("more", [(), ("--eval_strategy", "no", "--save_strategy", "no")])
+def test_weights_that_are_not_finite_are_not_saved(tones: Path, pretrained: Path, tmp_path: Path, more: tuple):
+    more += ("--learning_rate", "1e38", "--num_train_epochs", "4")
+    with pytest.raises(ValueError, match="of the classifier are not finite, training has diverged: lower --learning"):
+        run_classification.main(arguments(tones, tmp_path, "fine-tuned", pretrained, *more))
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_nothing_is_written_beside_the_data(tones: Path, pretrained: Path, tmp_path: Path):
+    load_audio_dataset(str(tones)).save_to_disk(tmp_path / "data")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")}
+    run_classification.main(arguments(tmp_path / "data", tmp_path / "out", "frozen", pretrained))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
+
+
+def test_without_evaluation_the_last_epoch_is_kept(tones: Path, pretrained: Path, tmp_path: Path):
+    run_classification.main(arguments(tones, tmp_path, "frozen", pretrained, "--eval_strategy", "no"))
+    assert "| weights kept | the last epoch |" in (tmp_path / "README.md").read_text()
+
+
 def test_a_checkpoint_that_is_not_there_is_named(tones: Path, tmp_path: Path):
     resume = ("--resume_from_checkpoint", str(tmp_path / "checkpoint-7"))
     with pytest.raises(FileNotFoundError, match="checkpoint-7: there is no checkpoint"):
@@ -246,14 +301,33 @@ def test_training_stops_early(pretrained: Path, tmp_path: Path, steps: list[int]
         (["--class_weights", "square"], "--class_weights must be one of none, balanced, got 'square'"),
         (["--early_stopping_patience", "0"], "--early_stopping_patience must be at least 1"),
         (["--early_stopping_patience", "2"], "4 clips held out of 'train' are too few. Add the split"),
+        (["--early_stopping_patience", "2", "--eval_strategy", "no"], "needs --load_best_model_at_end True, and an"),
         (["--dataset_name", ""], "--dataset_name is empty: name a folder or a data set"),
+        (["--report_to", "nope"], "--report_to must be none or some of the .* got nope"),
+        (["--learning_rate", "nan"], "--learning_rate must be at least 0, got nan"),
+        (["--learning_rate", "inf"], "--learning_rate must be at least 0, got inf"),
+        (["--num_train_epochs", "0"], "--num_train_epochs must be above 0, got 0"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--dataloader_num_workers", "-1"], "--dataloader_num_workers must be at least 0, got -1"),
+        (["--eval_strategy", "steps"], "--load_best_model_at_end requires the save and eval strategy to match"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_named(
     tones: Path, pretrained: Path, tmp_path: Path, more: list[str], message: str
 ):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         run_classification.main(arguments(tones, tmp_path, "frozen", pretrained, *more))
+
+
+def test_trackers_may_be_none(tmp_path: Path):
+    assert ClassificationArguments(str(tmp_path), report_to="none").report_to == []
+
+
+def test_one_clip_of_each_class_is_too_few(tmp_path: Path):
+    data = write_tones(tmp_path / "data", {"a": 200.0, "b": 2000.0}, 1, seconds=0.5)
+    with pytest.raises(UserError, match="There is no split 'test', and none could be held out of 'train': "):
+        run_classification.main(arguments(data, tmp_path / "out", "supervised"))
 
 
 def test_a_full_disk_is_named(tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
