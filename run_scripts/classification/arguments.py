@@ -11,6 +11,7 @@ from huggingface_hub.constants import HF_HOME
 
 from run_scripts.classification.paper_tasks import TASKS
 from run_scripts.common.errors import UserError
+from run_scripts.common.source_arguments import DatasetArguments
 
 
 MODES = {
@@ -64,7 +65,7 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
+class DataArguments(DatasetArguments):
     dataset_name: str | None = field(
         default=None,
         metadata={
@@ -72,24 +73,11 @@ class DataArguments:
             "on the Hub."
         },
     )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "The configuration of a data set on the Hub."}
-    )
-    allow_remote_audio: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether rows that name an audio file, rather than hold it, may name any file and any URL. By "
-            "default they may name files below the data set's own folder."
-        },
-    )
     task: str | None = field(
         default=None, metadata={"help": f"One of the paper's tasks, in place of a data set: {', '.join(TASKS)}."}
     )
     data_dir: str | None = field(
         default=None, metadata={"help": "The folder that holds the data of --task, as its publisher lays it out."}
-    )
-    audio_column: str | None = field(
-        default=None, metadata={"help": "The column of audio. Defaults to the only column of type Audio."}
     )
     label_column: str = field(default="label", metadata={"help": "The column of labels."})
     skip_bad_clips: bool = field(

@@ -158,7 +158,6 @@ def settle(
         settings[name] = getattr(data_args, name)
     settings |= {name: sizes[name] for name in ("num_classes", "num_train")}
     settings |= {name: getattr(args, name) for name in TRAINING_SETTINGS}
-    settings = json.loads(json.dumps(settings))
     if checkpoint is not None and (checkpoint.parent / SETTINGS).is_file():
         earlier = json.loads((checkpoint.parent / SETTINGS).read_text())
         check_settings(checkpoint.parent, earlier, settings)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from run_scripts.common.fonts import find_fonts
@@ -129,6 +130,23 @@ def plot_similarity_matrix(logits: np.ndarray, path: str | Path) -> None:
         figure.colorbar(image, label="Similarity")
 
 
+def place_by_tsne(embeddings: np.ndarray) -> np.ndarray:
+    """
+    Places embeddings in a plane by t-SNE.
+
+    Args:
+        embeddings (`np.ndarray` of shape `(num_embeddings, hidden_size)`):
+            At least three embeddings, which are standardised first, and reduced to 50 dimensions.
+
+    Returns:
+        `np.ndarray` of shape `(num_embeddings, 2)`.
+    """
+    scaled = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-8)
+    reduced = PCA(min(50, *scaled.shape), random_state=0).fit_transform(scaled)
+    perplexity = min(30.0, (len(scaled) - 1) / 3)
+    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(reduced)
+
+
 def plot_embedding_map(
     embeddings: np.ndarray, path: str | Path, labels: list[str] | None = None, pairs: bool = False, title: str = ""
 ) -> None:
@@ -137,7 +155,7 @@ def plot_embedding_map(
 
     Args:
         embeddings (`np.ndarray` of shape `(num_embeddings, hidden_size)`):
-            The embeddings, which are standardized first.
+            The embeddings.
         path (`str` or `Path`):
             Where to save the plot.
         labels (`list[str]`, *optional*):
@@ -148,9 +166,7 @@ def plot_embedding_map(
         title (`str`, *optional*, defaults to `""`):
             The title of the plot.
     """
-    scaled = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-8)
-    perplexity = min(30.0, max(2.0, (len(scaled) - 1) / 4))
-    points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(scaled)
+    points = place_by_tsne(embeddings)
     with _saved_figure(path, width=8, height=6) as figure:
         axis = figure.subplots()
         if pairs:

@@ -34,12 +34,22 @@ def _one_field(text: str) -> str:
     return re.sub(r"\s*[\t\r\n]\s*", " ", text)
 
 
-def count_kinds(notes: list[ClipNote]) -> str:
-    """Counts clips that were skipped by their kind, for messages: `3 damaged, 1 empty`."""
+def count_by_kind(notes: Iterable[ClipNote]) -> Counter[str]:
+    """Counts the clips that were skipped by their kind. The note of a corrupt shard stands for several."""
     counts = Counter()
     for note in notes:
         counts[note.kind] += note.num_clips
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    return counts
+
+
+def format_counts(counts: dict[str, int]) -> str:
+    """Formats counts of clips by their kind for messages: `3 damaged, 1 empty`."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()) if count) or "none"
+
+
+def count_kinds(notes: Iterable[ClipNote]) -> str:
+    """Counts clips that were skipped by their kind, for messages."""
+    return format_counts(count_by_kind(notes))
 
 
 def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class SourceArguments:
-    """The recordings: a split of a data set, and its audio column."""
+class DatasetArguments:
+    """A data set, and its audio column."""
 
     dataset_name: str = field(
         metadata={
@@ -16,20 +16,26 @@ class SourceArguments:
     dataset_config_name: str | None = field(
         default=None, metadata={"help": "The configuration of a data set on the Hub."}
     )
-    dataset_split: str = field(default="train", metadata={"help": "The split to read."})
     audio_column: str | None = field(
         default=None, metadata={"help": "The audio column. Defaults to the only column of type Audio."}
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether to stream the data set, without a local copy. One worker then reads each of its shards."
-        },
     )
     allow_remote_audio: bool = field(
         default=False,
         metadata={
             "help": "Whether rows that name an audio file, rather than hold it, may name any file and any "
             "URL. By default they may name files below the data set's own folder."
+        },
+    )
+
+
+@dataclass
+class SourceArguments(DatasetArguments):
+    """The recordings: a split of a data set, and its audio column."""
+
+    dataset_split: str = field(default="train", metadata={"help": "The split to read."})
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to stream the data set, without a local copy. One worker then reads each of its shards."
         },
     )

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from run_scripts.common.errors import UserError
+from run_scripts.common.files import written_whole
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.embed import read_settings
@@ -45,10 +46,18 @@ def write_space(args: DemoArguments) -> Path:
 
     Raises:
         `ValueError`: If the folder exists and is not empty.
+        `FileNotFoundError`: If the index has no vectors. Nothing is written then.
     """
     folder = Path(args.space).expanduser()
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--space {folder} is not empty: name a new folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder) as temporary:
+        _fill(temporary, args)
+    return folder
+
+
+def _fill(folder: Path, args: DemoArguments) -> None:
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", "cola-*")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)
@@ -64,7 +73,6 @@ def write_space(args: DemoArguments) -> Path:
     shutil.copy(Path(__file__).with_name("requirements.txt"), folder)
     (folder / "app.py").write_text(APP.format(index=index, model=model, top_k=args.top_k))
     (folder / "README.md").write_text(CARD)
-    return folder
 
 
 def _copy_checkpoint(checkpoint: str, folder: Path, name: str) -> str:

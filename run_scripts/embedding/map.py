@@ -12,12 +12,11 @@ from urllib.parse import quote
 
 import numpy as np
 import soundfile
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from feature_extraction import BadClipError, load_audio
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_text
+from run_scripts.common.plots import place_by_tsne
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import EmbeddingArguments
@@ -88,8 +87,7 @@ def write_map(args: EmbeddingArguments) -> Path:
 
 def _positions(vectors: np.ndarray) -> list[list[float]]:
     """Places vectors in a square of side 1 by t-SNE."""
-    reduced = PCA(min(50, *vectors.shape), random_state=0).fit_transform(vectors)
-    points = TSNE(init="pca", perplexity=min(30.0, (len(vectors) - 1) / 3), random_state=0).fit_transform(reduced)
+    points = place_by_tsne(vectors)
     lowest, extent = points.min(axis=0), np.ptp(points, axis=0)
     return np.round((points - lowest) / np.maximum(extent, 1e-9), 4).tolist()
 

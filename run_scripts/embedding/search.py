@@ -1,7 +1,6 @@
 """Searching embedded clips for those that sound like a query."""
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from datasets import Dataset
 from feature_extraction import BadClipError, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.errors import UserError
-from run_scripts.common.quiet import quiet_libraries
 from run_scripts.embedding.arguments import EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.embed import load_model, read_settings
@@ -23,14 +21,20 @@ from run_scripts.embedding.parts import find_parts, read_progress
 
 logger = logging.getLogger(__name__)
 
+# Rows that are standardised at a time.
+BLOCK_ROWS = 2**14
+# Vectors whose components deviate by less than this are those of the same sound.
+SAME = 1e-5
+
 
 class Index:
     """
     The embedded clips or windows in a folder, ready to be searched.
 
     The similarity of two clips is the cosine of their standardised vectors, as in the benchmark's table of nearest
-    neighbours: 1 for the same sound, and around 0 for any two clips. The index of `datasets` and FAISS is searched
-    where faiss-cpu is installed, and the vectors themselves elsewhere. Both find the same.
+    neighbours: 1 for the same sound, and around 0 for any two clips. Of a single sound, whose vectors cannot be
+    standardised, it is the cosine of the vectors themselves. A query is compared with all vectors; docs/embedding.md
+    says what a million of them take.
 
     Args:
         folder (`Path`):
@@ -52,25 +56,29 @@ class Index:
             raise FileNotFoundError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
         if not read_progress(parts[-1]).is_done:
             logger.warning(f"{folder} is not complete: run the command that made it again, to embed all clips.")
-        table = pa.concat_tables(pq.read_table(part) for part in parts).combine_chunks()
-        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-        self.rows = Dataset(table.drop_columns("vector"))
-        self.mean = vectors.mean(axis=0)
-        self.deviation = vectors.std(axis=0) + 1e-6
-        self.vectors = self.standardise(vectors)
-        self._faiss = self._build_faiss() if find_spec("faiss") else None
+        self.vectors = np.empty((sum(pq.read_metadata(part).num_rows for part in parts), _hidden_size(parts[0])), "f4")
+        tables, first = [], 0
+        for part in parts:
+            table = pq.read_table(part)
+            vectors = table["vector"].combine_chunks().flatten().to_numpy()
+            self.vectors[first : first + len(table)] = vectors.reshape(len(table), -1)
+            tables.append(table.drop_columns("vector"))
+            first += len(table)
+        self.rows = Dataset(pa.concat_tables(tables).combine_chunks())
+        # In place and block after block, since a million vectors fill the memory of many computers.
+        blocks = [self.vectors[first : first + BLOCK_ROWS] for first in range(0, len(self.vectors), BLOCK_ROWS)]
+        mean = self.vectors.mean(axis=0, dtype=np.float64)
+        deviation = np.sqrt(sum(np.square(block - mean).sum(axis=0) for block in blocks) / len(self.vectors))
+        if deviation.max() < SAME:  # there is one sound
+            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+        self.mean, self.deviation = mean.astype(np.float32), (deviation + 1e-6).astype(np.float32)
+        for block in blocks:
+            block[:] = self.standardise(block)
 
     def standardise(self, vectors: np.ndarray) -> np.ndarray:
         """Standardises vectors `[N, hidden_size]`, and scales them to length 1."""
         vectors = (vectors - self.mean) / self.deviation
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-    def _build_faiss(self) -> Dataset:
-        import faiss
-
-        with quiet_libraries():
-            dataset = Dataset.from_dict({"vector": self.vectors})
-            return dataset.add_faiss_index("vector", metric_type=faiss.METRIC_INNER_PRODUCT)
 
     def search(self, vector: np.ndarray, top_k: int = 10) -> list[dict[str, Any]]:
         """
@@ -86,16 +94,14 @@ class Index:
             `list[dict[str, Any]]`: The rows, the most similar one first, each with its `similarity`.
         """
         query, top_k = self.standardise(vector[None])[0], min(top_k, len(self.vectors))
-        if self._faiss is not None:
-            similarities, numbers = self._faiss.search("vector", query, k=top_k)
-        else:
-            similarities = self.vectors @ query
-            numbers = np.argsort(-similarities, kind="stable")[:top_k]
-            similarities = similarities[numbers]
-        return [
-            {"similarity": float(similarity), **self.rows[int(number)]}
-            for similarity, number in zip(similarities, numbers)
-        ]
+        similarities = self.vectors @ query
+        numbers = np.argpartition(-similarities, top_k - 1)[:top_k]
+        numbers = numbers[np.lexsort((numbers, -similarities[numbers]))]
+        return [{"similarity": float(similarities[number]), **self.rows[int(number)]} for number in numbers]
+
+
+def _hidden_size(part: Path) -> int:
+    return pq.read_schema(part).field("vector").type.list_size
 
 
 def load_own_model(folder: Path, checkpoint: str | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:

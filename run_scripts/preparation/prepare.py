@@ -2,18 +2,17 @@
 
 import logging
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json
 from run_scripts.common.lock import locked
-from run_scripts.common.skipped import write_notes
+from run_scripts.common.skipped import SKIPPED, count_by_kind, format_counts, write_notes
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments
 from run_scripts.preparation.job import Job, create_output_dir, load_job
-from run_scripts.preparation.workers import convert_all, format_counts
+from run_scripts.preparation.workers import convert_all
 
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[
     finally:
         job.remove_temporary_files()
     if report["clips"] == 0:
-        raise UserError(f"No clip could be used: {job.output_dir / 'skipped.tsv'} lists the reasons.")
+        raise UserError(f"No clip could be used: {job.output_dir / SKIPPED} lists the reasons.")
     logger.info(
         f"Wrote {report['clips']} clips ({report['hours']:.2f} h) to {report['shards']} shards "
         f"({report['gigabytes']:.2f} GB) in {job.output_dir}. Skipped: {format_counts(report['skipped'])}."
@@ -76,17 +75,14 @@ def write_report(job: Job) -> dict[str, Any]:
     """Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned."""
     parts = job.load_parts()
     skipped = [note for part in parts for note in part.skipped]
-    write_notes(job.output_dir / "skipped.tsv", skipped)
-    counts = Counter()
-    for note in skipped:
-        counts[note.kind] += note.num_clips
+    write_notes(job.output_dir / SKIPPED, skipped)
     shards = [job.output_dir / name for part in parts for name in part.shards]
     report = {
         "clips": sum(part.clips for part in parts),
         "hours": sum(part.samples for part in parts) / SAMPLING_RATE / 3600,
         "shards": len(shards),
         "gigabytes": sum(path.stat().st_size for path in shards) / 1e9,
-        "skipped": dict(counts),
+        "skipped": dict(count_by_kind(skipped)),
         "settings": job.settings,
     }
     write_json(job.output_dir / "report.json", report)

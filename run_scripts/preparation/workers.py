@@ -15,6 +15,7 @@ from datasets import IterableDataset
 from tqdm.auto import tqdm
 
 from feature_extraction import BAD_CLIP_KINDS, BadClipError, Clip, ClipReader, Position
+from run_scripts.common.skipped import count_by_kind, format_counts
 from run_scripts.preparation.arguments import SAMPLING_RATE
 from run_scripts.preparation.job import Job, Part
 from run_scripts.preparation.shards import ShardWriter, encode
@@ -37,8 +38,8 @@ class Counters:
         for part in parts:
             self.add("rows", part.rows)
             self.add("samples", part.samples)
-            for note in part.skipped:
-                self.add(note.kind, note.num_clips)
+            for kind, count in count_by_kind(part.skipped).items():
+                self.add(kind, count)
 
     def add(self, name: str, amount: int) -> None:
         with self._values[name].get_lock():
@@ -163,8 +164,3 @@ def watch(job: Job, pending: set[Future], counters: Counters) -> None:
             bar.update(counters["rows"] - bar.n)
             for future in done:
                 future.result()
-
-
-def format_counts(counts: dict[str, int]) -> str:
-    """Formats counts such as `{"empty": 1, "silent": 2}` for a message: `"1 empty, 2 silent"`."""
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import zlib
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from safetensors import safe_open
 from feature_extraction import ClipNote, Position, ReaderState
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import checkpoint_size, written_whole
+from run_scripts.common.resume import check_settings
+from run_scripts.common.skipped import count_by_kind
 from run_scripts.pretraining.arguments import PretrainingArguments
 
 
@@ -25,6 +28,12 @@ logger = logging.getLogger(__name__)
 
 # What to do when the disk is full.
 RESUME = "The earlier checkpoints are whole: make room and resume with --resume_from_checkpoint."
+
+# What to do with a checkpoint of a run with other settings.
+OTHER_RUN = (
+    "Resume with the same ones, or start another run from its weights with --model_name_or_path and another "
+    "--output_dir."
+)
 
 MANIFEST = "manifest.json"
 BEST_WEIGHTS = "best_model.safetensors"
@@ -62,12 +71,10 @@ class RunState:
 
     def add_clips(self, num_used: int, notes: list[ClipNote]) -> None:
         """Counts the clips of a batch: those that it has, and those that were skipped or are short."""
-        self.num_clips += num_used
-        for note in notes:
-            self.notes[note.kind] = self.notes.get(note.kind, 0) + note.num_clips
-            if note.kind != "short":
-                self.num_clips += note.num_clips
-                self.largest_loss = max(self.largest_loss, note.num_clips)
+        counts = count_by_kind(notes)
+        self.notes = dict(Counter(self.notes) + counts)
+        self.num_clips += num_used + counts.total() - counts["short"]
+        self.largest_loss = max([self.largest_loss, *(note.num_clips for note in notes if note.kind != "short")])
 
     @classmethod
     def load(cls, path: Path) -> "RunState":
@@ -218,16 +225,7 @@ def load_run_state(checkpoint: Path, arguments: dict[str, Any], process_index: i
         `ValueError`: if it is not; the message names the arguments that differ.
     """
     earlier = json.loads((checkpoint / MANIFEST).read_text())["arguments"]
-    differing = [
-        f"--{name} is {value!r}, was {earlier.get(name)!r}"
-        for name, value in json.loads(json.dumps(arguments)).items()
-        if value != earlier.get(name)
-    ]
-    if differing:
-        raise UserError(
-            f"{checkpoint} is of a run with other settings: {'; '.join(differing)}. Resume with the same ones, or "
-            "start another run from its weights with --model_name_or_path and another --output_dir."
-        )
+    check_settings(checkpoint, earlier, arguments, OTHER_RUN)
     logger.info(f"Resuming from {checkpoint}.")
     return RunState.load(checkpoint / f"progress_{process_index}.json")
 

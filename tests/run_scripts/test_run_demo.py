@@ -79,6 +79,13 @@ def test_the_index_of_a_space_is_searched_and_holds_no_paths_of_this_machine(
     assert Index(Path("index")).rows[0]["path"] == "high/0.wav"
 
 
+def test_a_space_that_cannot_be_made_leaves_nothing(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no vectors"):
+        run_demo.main(["--index_dir", str(tmp_path / "empty"), "--space", str(tmp_path / "space")])
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 def test_without_gradio_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     with pytest.raises(ValueError, match=r'needs Gradio: run `pip install ".\[demo\]"`'):

@@ -12,7 +12,7 @@ from helpers import audio_dataset, write_tones
 from model_helpers import build
 from run_scripts import run_embedding
 from run_scripts.common.skipped import read_notes
-from run_scripts.embedding import embed
+from run_scripts.embedding import embed, search
 from run_scripts.embedding.encode import embed_files
 from run_scripts.embedding.parts import PartWriter, find_parts
 from run_scripts.embedding.search import Index, parse_query
@@ -121,12 +121,13 @@ def test_a_run_that_was_killed_goes_on(shards: Path, tmp_path: Path, monkeypatch
     more = ["--dataset_name", shards, *["--streaming"] * streaming]
     run(tmp_path / "whole", *more)
     monkeypatch.setattr(embed, "PART_SECONDS", 0)
-    close = PartWriter.close
+    close, closed = PartWriter.close, []
 
-    def killed(writer, progress):
-        if writer.path.stem == "part-00007":
+    def killed(writer, *args):
+        if len(closed) == 7:
             raise KeyboardInterrupt
-        close(writer, progress)
+        close(writer, *args)
+        closed.append(writer)
 
     monkeypatch.setattr(PartWriter, "close", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -184,12 +185,26 @@ def test_the_time_of_a_query(tmp_path: Path):
     assert parse_query(f"{tmp_path}/a@2") == (f"{tmp_path}/a@2", None)
 
 
-@pytest.mark.extra
-def test_faiss_finds_what_exact_search_finds(embedded: Path, monkeypatch):
-    pytest.importorskip("faiss", reason="faiss-cpu is not installed: pip install .[search]")
-    with_faiss, query = Index(embedded), rows(embedded)["vector"][7]
-    monkeypatch.setattr("run_scripts.embedding.search.find_spec", lambda name: None)
-    exact = Index(embedded)
-    assert with_faiss._faiss is not None and exact._faiss is None
-    for one, other in zip(with_faiss.search(query), exact.search(query), strict=True):
-        assert one.pop("similarity") == pytest.approx(other.pop("similarity"), abs=1e-5) and one == other
+def test_similarity_is_the_cosine_of_standardised_vectors(embedded: Path, monkeypatch):
+    monkeypatch.setattr(search, "BLOCK_ROWS", 10)
+    index, vectors = Index(embedded), np.stack(rows(embedded)["vector"])
+    standardised = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-6)
+    standardised /= np.linalg.norm(standardised, axis=1, keepdims=True)
+    np.testing.assert_allclose(index.vectors, standardised, atol=1e-5)
+    similarities = standardised @ standardised[7]
+    found = index.search(vectors[7], 5)
+    assert [hit["clip"] for hit in found] == np.argsort(-similarities)[:5].tolist()
+    np.testing.assert_allclose([hit["similarity"] for hit in found], np.sort(similarities)[::-1][:5], atol=1e-5)
+    assert [hit["clip"] for hit in index.search(vectors[7], 100)] == np.argsort(-similarities, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_index_of_one_sound(tones: Path, tmp_path: Path, count: int):
+    (tmp_path / "data").mkdir()
+    for number in range(count):
+        shutil.copy(tones / "low" / "0.wav", tmp_path / "data" / f"{number}.wav")
+    run(tmp_path / "out", "--dataset_name", tmp_path / "data")
+    same, other = (str(tones / name / "0.wav") for name in ("low", "high"))
+    found = run(tmp_path / "out", "--query", same, other)
+    assert [hit["similarity"] for hit in found[same]] == pytest.approx([1.0] * count, abs=1e-4)
+    assert max(hit["similarity"] for hit in found[other]) < 0.99
