@@ -1,10 +1,108 @@
-"""Resuming: the check that the run which goes on is the same."""
+"""Resuming: the progress that a run saves, and the check that the run which goes on is the same."""
 
 import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
+from feature_extraction import ClipNote, Position
 from run_scripts.common.errors import UserError
+from run_scripts.common.files import remove_temporary_files, write_json
+
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_DIR = ".progress"
+
+
+@dataclass
+class Part:
+    """
+    The progress on one part of a run. It is saved each time a file of the output is whole, so that all files that it
+    lists exist whenever the run is stopped.
+
+    Args:
+        position (`Position`, *optional*, defaults to the start):
+            Where in the source to go on.
+        is_done (`bool`, *optional*, defaults to `False`):
+            Whether this is the end of what the part reads.
+        files (`list[str]`, *optional*):
+            The names of its files in the output folder.
+        num_read (`int`, *optional*, defaults to 0):
+            Number of clips that were read, those that were skipped included.
+        num_clips (`int`, *optional*, defaults to 0):
+            Number of clips that were written.
+        seconds (`float`, *optional*, defaults to 0.0):
+            Seconds of audio that were written.
+        skipped (`list[ClipNote]`, *optional*):
+            The clips that were skipped.
+    """
+
+    position: Position = Position()
+    is_done: bool = False
+    files: list[str] = field(default_factory=list)
+    num_read: int = 0
+    num_clips: int = 0
+    seconds: float = 0.0
+    skipped: list[ClipNote] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # JSON keeps named tuples as lists.
+        self.position = Position(*self.position)
+        self.skipped = [ClipNote(*note) for note in self.skipped]
+
+
+class PartStore:
+    """
+    The progress of a run, a JSON file for each of its parts, in a folder inside the output folder.
+
+    Args:
+        output_dir (`Path`):
+            The output folder.
+    """
+
+    def __init__(self, output_dir: Path):
+        self.output_dir = output_dir
+        self.folder = output_dir / PROGRESS_DIR
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05}.json"
+
+    def load(self, number: int) -> Part:
+        """Loads the progress on a part. If one of its files has been removed, the part starts from the beginning."""
+        path = self._path(number)
+        part = Part(**json.loads(path.read_text())) if path.exists() else Part()
+        return part if all((self.output_dir / name).exists() for name in part.files) else Part()
+
+    def load_sequence(self) -> list[Part]:
+        """Loads the parts of a run that writes one after another, up to the first that is not there."""
+        return list(takewhile(lambda part: part.files, map(self.load, count())))
+
+    def save(self, number: int, part: Part) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._path(number), asdict(part))
+
+    def remove_from(self, number: int) -> None:
+        """Removes the parts from a number on, with their files."""
+        for path in self._paths_from(number):
+            names = json.loads(path.read_text())["files"]
+            missing = [name for name in names if not (self.output_dir / name).exists()]
+            if missing:
+                logger.warning(f"{', '.join(missing)} in {self.output_dir} is missing: the run goes on from there.")
+            for name in names:
+                (self.output_dir / name).unlink(missing_ok=True)
+            path.unlink()
+
+    def _paths_from(self, number: int) -> Iterator[Path]:
+        return (path for path in sorted(self.folder.glob("part-*.json")) if path.name >= self._path(number).name)
+
+    def remove_temporary_files(self) -> None:
+        """Removes what a run that was killed had begun to write."""
+        for folder in (self.output_dir, self.folder):
+            remove_temporary_files(folder)
 
 
 def check_settings(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from feature_extraction import ClipNote
+from run_scripts.common.errors import UserError
 from run_scripts.common.files import SAME_COMMAND, write_text
 
 
@@ -50,6 +51,13 @@ def format_counts(counts: dict[str, int]) -> str:
 def count_kinds(notes: Iterable[ClipNote]) -> str:
     """Counts clips that were skipped by their kind, for messages."""
     return format_counts(count_by_kind(notes))
+
+
+def nothing_usable(output_dir: Path, notes: list[ClipNote]) -> UserError:
+    """Makes the error of a job that has found no clip to use."""
+    if not notes:
+        return UserError("There are no clips: the data set has no rows.")
+    return UserError(f"No clip could be used: {output_dir / SKIPPED} lists the reasons.")
 
 
 def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:

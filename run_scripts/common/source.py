@@ -1,15 +1,25 @@
 """Loading the recordings that a job reads."""
 
+import hashlib
 import logging
+import os
+from collections.abc import Iterable
+from glob import glob
+from pathlib import Path
 
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from feature_extraction import describe_splits, find_audio_column, load_audio_dataset, undecoded
+from feature_extraction.audio_source import file_system_name
 from run_scripts.common.errors import UserError
 from run_scripts.common.source_arguments import SourceArguments
 
 
 logger = logging.getLogger(__name__)
+
+# Files of these kinds hold many clips.
+SHARDS = (".arrow", ".parquet", ".tar")
 
 
 def load_splits(
@@ -54,3 +64,51 @@ def load_source(
     dataset = load_splits(source, splits)[source.dataset_split]
     column = find_audio_column(dataset, source.audio_column)
     return undecoded(dataset, column), column
+
+
+def find_clip_files(dataset: Dataset, audio_column: str) -> list[str]:
+    """Returns the paths of those clips that are files, rather than part of the data set."""
+    stored = undecoded(dataset, audio_column).data.column(audio_column)
+    is_file = pc.is_null(pc.struct_field(stored, "bytes"))
+    return pc.if_else(is_file, pc.struct_field(stored, "path"), None).drop_null().to_pylist()
+
+
+def describe_files(paths: Iterable[str]) -> list[str]:
+    """Describes files by their name, their size, the time of their last change, and whether they may be read."""
+    descriptions = []
+    for path in paths:
+        file = file_system_name(path.rsplit("::", 1)[-1])  # For a file inside an archive this is the archive.
+        if os.path.exists(file):
+            status = os.stat(file)
+            path += f" {status.st_size} {status.st_mtime_ns}"
+            path += "" if os.access(file, os.R_OK) else " unreadable"
+        descriptions.append(path)
+    return descriptions
+
+
+def hash_files(name: str, splits: DatasetDict | IterableDatasetDict, audio_column: str, exclude: Path) -> str:
+    """
+    Computes a hash of the names, sizes and times of the files that a data set is read from: its clips, and the
+    Parquet, Arrow and tar files in its folder. Of a data set on the Hub it is always the same.
+
+    Args:
+        name (`str`):
+            The name of the data set.
+        splits (`DatasetDict` or `IterableDatasetDict`):
+            The data set.
+        audio_column (`str`):
+            Its column of audio.
+        exclude (`Path`):
+            A folder that does not count, that of the output.
+    """
+    paths = []
+    for dataset in splits.values():
+        if isinstance(dataset, Dataset):
+            paths += find_clip_files(dataset, audio_column)
+    root, excluded = Path(name).expanduser().absolute(), exclude.absolute()
+    found = root.rglob("*") if root.is_dir() else map(Path, glob(str(root), recursive=True))
+    paths += sorted(str(path) for path in found if path.suffix in SHARDS and not path.is_relative_to(excluded))
+    digest = hashlib.sha256()
+    for description in describe_files(paths):
+        digest.update(os.fsencode(f"{description}\n"))
+    return digest.hexdigest()[:16]

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import nn
@@ -29,10 +28,10 @@ from tqdm.auto import tqdm
 from transformers.utils import can_return_tuple
 
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
-from feature_extraction.audio_source import file_system_name
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import written_whole
+from run_scripts.common.source import describe_files, find_clip_files
 from run_scripts.embedding.embedders import encoder_embedder
 from run_scripts.embedding.encode import embed_in_batches
 
@@ -105,17 +104,9 @@ def hash_clips(dataset: Dataset, audio_column: str) -> str:
     Computes a hash of clips and their order: the data set's fingerprint and, for clips that are files, the size and
     the modification time of each, and whether it may be read.
     """
-    stored = undecoded(dataset, audio_column).data.column(audio_column)
-    is_file = pc.is_null(pc.struct_field(stored, "bytes"))
-    paths = pc.if_else(is_file, pc.struct_field(stored, "path"), None).drop_null().to_pylist()
     digest = hashlib.sha256(dataset._fingerprint.encode())
-    for path in paths:
-        file = file_system_name(path.rsplit("::", 1)[-1])  # For a file inside an archive this is the archive.
-        if os.path.exists(file):
-            status = os.stat(file)
-            path += f" {status.st_size} {status.st_mtime_ns}"
-            path += "" if os.access(file, os.R_OK) else " unreadable"
-        digest.update(path.encode())
+    for description in describe_files(find_clip_files(dataset, audio_column)):
+        digest.update(description.encode())
     return digest.hexdigest()
 
 

@@ -15,15 +15,15 @@ from feature_extraction import BadClipError, Clip, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import remove_temporary_files, write_json, written_whole
+from run_scripts.common.files import write_json, written_whole
 from run_scripts.common.quiet import quiet_libraries
-from run_scripts.common.resume import check_settings
-from run_scripts.common.skipped import SKIPPED, count_kinds, write_skipped
-from run_scripts.common.source import load_splits
+from run_scripts.common.resume import Part, PartStore, check_settings
+from run_scripts.common.skipped import SKIPPED, count_kinds, nothing_usable, write_skipped
+from run_scripts.common.source import hash_files, load_splits
 from run_scripts.embedding.arguments import CHECKPOINT, EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.encode import EmbeddedClip, embed_clips, mean_vector
-from run_scripts.embedding.parts import PartWriter, Progress, find_parts, read_progress
+from run_scripts.embedding.parts import PartWriter, find_parts
 from run_scripts.embedding.source import Source
 
 
@@ -57,14 +57,23 @@ def embed_dataset(args: EmbeddingArguments) -> list[Path]:
     if find_parts(folder) and not (folder / SETTINGS).exists():
         raise UserError(f"--output_dir {folder} contains Parquet files that no earlier run wrote: choose another.")
     with quiet_libraries():
-        source = Source(load_splits(args), args.audio_column, args.label_column)
+        splits = load_splits(args)
+        source = Source(splits, args.audio_column, args.label_column)
     model, extractor = load_model(args.model_name_or_path)
     settings = collect_settings(args, source, model, extractor)
+    settings["files"] = hash_files(args.dataset_name, splits, source.audio_column, exclude=folder)
     if (folder / SETTINGS).exists():
-        check_settings(folder, read_settings(folder), settings)
+        earlier = read_settings(folder)
+        if earlier["dataset_name"] == settings["dataset_name"] and earlier.get("files") != settings["files"]:
+            raise UserError(
+                f"The files of --dataset_name {args.dataset_name} are not those that were embedded in {folder}: some "
+                "are new or gone, or have another name, size or time. Name another --output_dir, or remove this one, "
+                "to embed them all."
+            )
+        check_settings(folder, earlier, settings | {"files": earlier.get("files")})
     else:
         write_json(folder / SETTINGS, settings)
-    remove_temporary_files(folder)
+    PartStore(folder).remove_temporary_files()
     write_parts(source, model, extractor, folder, args.windows)
     return find_parts(folder)
 
@@ -122,42 +131,61 @@ def write_parts(
     Raises:
         `ValueError`: If no clip can be used.
     """
-    earlier = [read_progress(part) for part in find_parts(folder)]
-    progress = earlier[-1] if earlier else Progress()
-    notes = [note for part in earlier for note in part.skipped]
-    if progress.is_done:
+    store = PartStore(folder)
+    parts = store.load_sequence()
+    store.remove_from(len(parts))
+    if parts and parts[-1].is_done:
         logger.info(f"{folder} is complete: there is nothing to embed.")
-        return
-    if earlier:
-        logger.info(f"Going on after {progress.num_clips} clips in {len(earlier)} parts.")
-    clips = ((clip, clip.audio) for clip in source.read(progress.position))
-    embedded = embed_clips(model, extractor, clips)
-    seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate
-    number = len(earlier)
-    with Meter(source.num_clips, progress.num_clips) as meter:
-        while not progress.is_done:
-            with written_whole(folder / f"part-{number:05}.parquet") as path:
-                writer = PartWriter(path, model.config.hidden_size, windows, source.label_column is not None)
-                progress = write_part(writer, source, embedded, progress, meter, seconds_per_hop if windows else None)
-            notes += progress.skipped
-            write_skipped(folder, notes)
-            number += 1
-    summary = f"{progress.num_clips - len(notes)} clips, {progress.seconds / 3600:.2f} h, are embedded in {folder}."
+    else:
+        if parts:
+            logger.info(f"Going on after {sum(part.num_read for part in parts)} clips in {len(parts)} parts.")
+        write_missing_parts(store, parts, source, model, extractor, windows)
+    notes = [note for part in parts for note in part.skipped]
+    write_skipped(folder, notes)
+    num_clips, hours = sum(part.num_clips for part in parts), sum(part.seconds for part in parts) / 3600
+    if num_clips == 0:
+        raise nothing_usable(folder, notes)
+    summary = f"{num_clips} clips, {hours:.2f} h, are embedded in {folder}."
     if notes:
         summary += f" Skipped: {count_kinds(notes)}; {folder / SKIPPED} lists them."
-    if progress.seconds == 0:
-        raise UserError(f"No clip could be used: {folder / SKIPPED} lists the reasons.")
     logger.info(summary)
+
+
+def write_missing_parts(
+    store: PartStore,
+    parts: list[Part],
+    source: Source,
+    model: COLAModel,
+    extractor: COLAFeatureExtractor,
+    windows: bool,
+) -> None:
+    """Writes the parts after those that are there, and adds them to the list."""
+    folder, has_labels = store.output_dir, source.label_column is not None
+    clips = ((clip, clip.audio) for clip in source.read(parts[-1].position if parts else None))
+    embedded = embed_clips(model, extractor, clips)
+    seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate if windows else None
+    num_read = sum(part.num_read for part in parts)
+    with Meter(source.num_clips, num_read) as meter:
+        while not (parts and parts[-1].is_done):
+            path = folder / f"part-{len(parts):05}.parquet"
+            with written_whole(path) as temporary:
+                writer = PartWriter(temporary, model.config.hidden_size, windows, has_labels)
+                part = write_part(writer, source, embedded, num_read, meter, seconds_per_hop)
+            part.files.append(path.name)
+            store.save(len(parts), part)
+            parts.append(part)
+            num_read += part.num_read
+            write_skipped(folder, [note for part in parts for note in part.skipped])
 
 
 def write_part(
     writer: PartWriter,
     source: Source,
     clips: Iterator[tuple[Clip, EmbeddedClip | BadClipError]],
-    earlier: Progress,
+    num_before: int,
     meter: "Meter",
     seconds_per_hop: float | None,
-) -> Progress:
+) -> Part:
     """
     Writes one part.
 
@@ -168,23 +196,24 @@ def write_part(
             Tells the labels.
         clips (`Iterator`):
             The clips that are left, as [`embed_clips`] returns them.
-        earlier (`Progress`):
-            The progress at the end of the part before.
+        num_before (`int`):
+            How many clips there are in the parts before.
         meter (`Meter`):
             Shows the progress.
         seconds_per_hop (`float`, *optional*):
             Seconds from one window to the next, if the part has a row for each window rather than for each clip.
     """
-    progress = Progress(earlier.position, earlier.num_clips, earlier.seconds, is_done=True)
+    part = Part(is_done=True)
     started = time.monotonic()
     for clip, embedded in clips:
-        progress.position = clip.end
-        progress.num_clips += 1
+        number = num_before + part.num_read
+        part.position = clip.end
+        part.num_read += 1
         if isinstance(embedded, BadClipError):
-            progress.skipped.append(clip.note(embedded))
+            part.skipped.append(clip.note(embedded))
             meter.advance(1)
         else:
-            row = progress.num_clips - 1, clip.path, source.label_of(clip), embedded.seconds
+            row = number, clip.path, source.label_of(clip), embedded.seconds
             chunks = meter.watch(embedded)
             if seconds_per_hop is None:
                 vector = mean_vector(embedded._replace(chunks=chunks))
@@ -195,12 +224,13 @@ def write_part(
                     times = seconds_per_hop * np.arange(first, first + len(chunk))
                     writer.add(*row, chunk, times.tolist())
                     first += len(chunk)
-            progress.seconds += embedded.seconds
+            part.num_clips += 1
+            part.seconds += embedded.seconds
         if time.monotonic() - started >= PART_SECONDS or writer.num_rows >= PART_VECTORS:
-            progress.is_done = False  # as far as is known: there may be no more clips for the next part
+            part.is_done = False  # as far as is known: there may be no more clips for the next part
             break
-    writer.close(progress)
-    return progress
+    writer.close()
+    return part
 
 
 class Meter(tqdm):

@@ -1,46 +1,18 @@
-"""The parts of an embedding, each a Parquet file that says how far the run had come when it was complete."""
+"""The parts of an embedding: Parquet files."""
 
-import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_extraction import ClipNote, Position
+from run_scripts.common.resume import PROGRESS_DIR, PartStore
 
 
 PARTS = "part-*.parquet"
-METADATA = b"cola"
 
 # Rows that wait in memory to be written together.
 GROUP_ROWS = 1024
-
-
-@dataclass
-class Progress:
-    """
-    How far a run has come at the end of a part.
-
-    Args:
-        position (`Position`, *optional*, defaults to the start):
-            Where to go on.
-        num_clips (`int`, *optional*, defaults to 0):
-            How many clips there are before, those that were skipped included.
-        seconds (`float`, *optional*, defaults to 0.0):
-            Seconds of audio in all parts up to this one.
-        skipped (`list[ClipNote]`, *optional*):
-            Clips of this part that could not be used.
-        is_done (`bool`, *optional*, defaults to `False`):
-            Whether this is the last part.
-    """
-
-    position: Position = Position()
-    num_clips: int = 0
-    seconds: float = 0.0
-    skipped: list[ClipNote] = field(default_factory=list)
-    is_done: bool = False
 
 
 def find_parts(folder: Path) -> list[Path]:
@@ -48,16 +20,12 @@ def find_parts(folder: Path) -> list[Path]:
     return sorted(folder.glob(PARTS))
 
 
-def read_progress(part: Path) -> Progress:
-    """Reads how far the run had come at the end of a part."""
-    stored = json.loads(pq.read_metadata(part).metadata[METADATA])
-    position, skipped = Position(*stored.pop("position")), [ClipNote(*note) for note in stored.pop("skipped")]
-    return Progress(position=position, skipped=skipped, **stored)
-
-
-def write_progress(file: pq.ParquetWriter, progress: Progress) -> None:
-    """Writes how far the run had come to a part that is not closed yet."""
-    file.add_key_value_metadata({METADATA.decode(): json.dumps(asdict(progress))})
+def is_complete(folder: Path) -> bool:
+    """Whether all clips are embedded and all parts are there. Copies, which say nothing of their run, are complete."""
+    if not (folder / PROGRESS_DIR).exists():
+        return bool(find_parts(folder))
+    parts = PartStore(folder).load_sequence()
+    return bool(parts) and parts[-1].is_done
 
 
 class PartWriter:
@@ -121,9 +89,8 @@ class PartWriter:
         self.num_rows += len(self._rows)
         self._rows, self._vectors = [], []
 
-    def close(self, progress: Progress) -> None:
+    def close(self) -> None:
         """Completes the part."""
         if self._rows:
             self._write_group()
-        write_progress(self._file, progress)
         self._file.close()

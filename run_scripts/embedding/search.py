@@ -16,7 +16,7 @@ from run_scripts.embedding.arguments import EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.embed import load_model, read_settings
 from run_scripts.embedding.encode import embed_clips, mean_vector
-from run_scripts.embedding.parts import find_parts, read_progress
+from run_scripts.embedding.parts import find_parts, is_complete
 
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Index:
         parts = find_parts(folder)
         if not parts:
             raise FileNotFoundError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
-        if not read_progress(parts[-1]).is_done:
+        if not is_complete(folder):
             logger.warning(f"{folder} is not complete: run the command that made it again, to embed all clips.")
         self.vectors = np.empty((sum(pq.read_metadata(part).num_rows for part in parts), _hidden_size(parts[0])), "f4")
         tables, first = [], 0

@@ -3,7 +3,6 @@
 import os
 import re
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +13,7 @@ from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json, written_whole
 from run_scripts.common.hub import hub_name
 from run_scripts.embedding.embed import SETTINGS, read_settings
-from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, read_progress, write_progress
+from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, is_complete
 
 
 CARD_TEMPLATE = Path(__file__).with_name("card.md")
@@ -48,13 +47,11 @@ def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> N
 
 
 def _copy_part(part: Path, target: Path, root: Path) -> None:
-    """Copies a part with shared paths, and without the list of the clips that were skipped."""
+    """Copies a part with shared paths."""
     table = pq.read_table(part)
     paths = [shared_path(path, root) for path in table["path"].to_pylist()]
     table = table.set_column(table.column_names.index("path"), "path", pa.array(paths, pa.string()))
-    with pq.ParquetWriter(target, table.schema.remove_metadata()) as file:
-        file.write_table(table, GROUP_ROWS)
-        write_progress(file, replace(read_progress(part), skipped=[]))
+    pq.write_table(table.replace_schema_metadata(), target, row_group_size=GROUP_ROWS)
 
 
 def shared_path(path: str | None, root: Path) -> str | None:
@@ -81,8 +78,7 @@ def push_vectors(folder: Path, repo_id: str) -> None:
     Raises:
         `ValueError`: If the folder is not complete.
     """
-    parts = find_parts(folder)
-    if not parts or not read_progress(parts[-1]).is_done:
+    if not is_complete(folder):
         raise UserError(f"{folder} is not complete: run the command that made it again, to embed all clips.")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".push-") as copy:
         copy_vectors(folder, Path(copy))
@@ -116,7 +112,13 @@ def format_card(folder: Path, repo_id: str) -> DatasetCard:
         data=data or Path(settings["dataset_name"] or folder).name,
         model=model or Path(settings["model_name_or_path"]).name,
         num_rows=sum(footer.num_rows for footer in footers),
-        hours=read_progress(parts[-1]).seconds / 3600,
+        hours=sum(map(_seconds, parts)) / 3600,
         hidden_size=schema.field("vector").type.list_size,
         columns=schema.names,
     )
+
+
+def _seconds(part: Path) -> float:
+    """Seconds of audio in a part. A clip of several windows has several rows, all of them in the same part."""
+    table = pq.read_table(part, columns=["clip", "seconds"])
+    return sum(dict(zip(table["clip"].to_pylist(), table["seconds"].to_pylist())).values())

@@ -1,21 +1,30 @@
 """The preparation from start to end."""
 
+import json
 import logging
+import math
 import os
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from datasets import Dataset, IterableDataset
 
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json
 from run_scripts.common.lock import locked
-from run_scripts.common.skipped import SKIPPED, count_by_kind, format_counts, write_notes
+from run_scripts.common.resume import PROGRESS_DIR, check_settings
+from run_scripts.common.skipped import count_by_kind, format_counts, nothing_usable, write_skipped
+from run_scripts.common.source import load_source
 from run_scripts.common.source_arguments import SourceArguments
-from run_scripts.preparation.arguments import SAMPLING_RATE, PreparationArguments
-from run_scripts.preparation.job import Job, create_output_dir, load_job
-from run_scripts.preparation.workers import convert_all
+from run_scripts.preparation.arguments import PreparationArguments
+from run_scripts.preparation.workers import Run, convert_all
 
 
 logger = logging.getLogger(__name__)
+
+SETTINGS = "settings.json"
 
 
 def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, Any]:
@@ -44,46 +53,165 @@ def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, An
 def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[str, Any]:
     """Does what [`prepare`] does, in an output folder that is there and that no other run writes to."""
     num_workers = args.num_workers or os.cpu_count()
-    job = load_job(source, args, num_workers)
-    job.remove_temporary_files()
+    run = load_run(source, args, num_workers)
+    run.parts.remove_temporary_files()
     try:
-        convert_rest(job, num_workers)
-        report = write_report(job)
+        convert_rest(run, num_workers)
     finally:
-        job.remove_temporary_files()
-    if report["clips"] == 0:
-        raise UserError(f"No clip could be used: {job.output_dir / SKIPPED} lists the reasons.")
+        run.parts.remove_temporary_files()
+    report = write_report(run)
     logger.info(
         f"Wrote {report['clips']} clips ({report['hours']:.2f} h) to {report['shards']} shards "
-        f"({report['gigabytes']:.2f} GB) in {job.output_dir}. Skipped: {format_counts(report['skipped'])}."
+        f"({report['gigabytes']:.2f} GB) in {run.output_dir}. Skipped: {format_counts(report['skipped'])}."
     )
     return report
 
 
-def convert_rest(job: Job, num_workers: int) -> None:
+def create_output_dir(source: SourceArguments, args: PreparationArguments) -> None:
+    """
+    Creates the output folder, or checks that the existing one is that of an earlier run.
+
+    Raises:
+        `ValueError`: if it lies in the source, or contains Parquet files that no earlier run wrote.
+        `OSError`: if it cannot be written to.
+    """
+    output_dir = args.output_path
+    folder = Path(source.dataset_name).expanduser()
+    if folder.is_dir() and output_dir.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"--output_dir {output_dir} lies in --dataset_name {folder}: choose a folder outside of it.")
+    try:
+        (output_dir / PROGRESS_DIR).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output_dir).close()
+    except OSError as error:
+        raise OSError(
+            f"--output_dir {output_dir} cannot be written to ({error.strerror}): choose another folder."
+        ) from error
+    if not (output_dir / PROGRESS_DIR / SETTINGS).exists() and any(output_dir.glob("*.parquet")):
+        raise UserError(
+            f"--output_dir {output_dir} contains Parquet files that no earlier run wrote: choose another folder."
+        )
+
+
+def load_run(source: SourceArguments, args: PreparationArguments, num_workers: int) -> Run:
+    """
+    Loads the source, and divides it into parts.
+
+    Args:
+        source (`SourceArguments`):
+            Which audio to read.
+        args (`PreparationArguments`):
+            How to write it.
+        num_workers (`int`):
+            Number of worker processes.
+
+    Raises:
+        `ValueError`: if the split or the column does not exist, if the source is empty, or if the settings differ from
+            those of the run to resume.
+    """
+    dataset, column = load_source(source)
+    if dataset.features is None:
+        raise UserError(f"The columns of {source.dataset_name} are unknown as a stream: run without --streaming.")
+    settings = collect_settings(source, args, dataset, column)
+    num_parts = save_or_check_settings(args.output_path, settings, count_parts(source, dataset, num_workers))
+    # In Arrow's format no column is decoded, and all columns but the audio are written as they were read.
+    return Run(source, args, dataset.with_format("arrow"), column, num_parts, settings)
+
+
+def collect_settings(
+    source: SourceArguments, args: PreparationArguments, dataset: Dataset | IterableDataset, column: str
+) -> dict[str, Any]:
+    """Collects all that must be the same when a run is resumed."""
+    settings = asdict(source)
+    del settings["allow_remote_audio"]  # which decides whether rows are read, not what they become
+    settings |= {"format": args.format, "shard_size": args.shard_size, "max_seconds": args.max_seconds}
+    settings["audio_column"] = column
+    folder = os.path.expanduser(source.dataset_name)
+    if os.path.exists(folder):
+        settings["dataset_name"] = os.path.realpath(folder)
+    if isinstance(dataset, IterableDataset):
+        settings["shards_of_the_source"] = dataset.num_shards
+    else:
+        settings["rows_of_the_source"] = len(dataset)
+    return settings
+
+
+def count_parts(source: SourceArguments, dataset: Dataset | IterableDataset, num_workers: int) -> int:
+    """
+    Decides into how many parts a new run divides the source: a stream into its shards, and rows into several parts for
+    each worker, so that all workers finish at about the same time.
+
+    Raises:
+        `ValueError`: if the source has no rows.
+    """
+    if isinstance(dataset, IterableDataset):
+        if dataset.num_shards < num_workers:
+            logger.warning(
+                f"The stream has {dataset.num_shards} shards, so only {dataset.num_shards} of {num_workers} workers "
+                "are used."
+            )
+        return dataset.num_shards
+    if len(dataset) == 0:
+        raise UserError(f"{source.dataset_name} has no rows in its split {source.dataset_split!r}.")
+    return min(4 * num_workers, math.ceil(len(dataset) / 10))
+
+
+def save_or_check_settings(output_dir: Path, settings: dict[str, Any], num_parts: int) -> int:
+    """
+    Saves the settings of a new run. If there is a run to resume, checks that its settings are the same.
+
+    Args:
+        output_dir (`Path`):
+            The output folder.
+        settings (`dict[str, Any]`):
+            All that must be the same.
+        num_parts (`int`):
+            Number of parts of a new run.
+
+    Returns:
+        `int`: The number of parts. That of the earlier run is kept, whatever the number of workers is now.
+
+    Raises:
+        `ValueError`: if the settings differ. The message names the differences.
+    """
+    path = output_dir / PROGRESS_DIR / SETTINGS
+    if not path.exists():
+        write_json(path, {"settings": settings, "num_parts": num_parts})
+    earlier = json.loads(path.read_text())
+    check_settings(output_dir, earlier["settings"], settings)
+    return earlier["num_parts"]
+
+
+def convert_rest(run: Run, num_workers: int) -> None:
     """Converts what earlier runs have left to do."""
-    parts = job.load_parts()
+    parts = run.load_parts()
     if all(part.is_done for part in parts):
-        logger.info(f"The run in {job.output_dir} is finished: there is nothing to do.")
+        logger.info(f"The run in {run.output_dir} is finished: there is nothing to do.")
         return
-    if num_shards := sum(len(part.shards) for part in parts):
-        logger.info(f"Resuming after {num_shards} shards with {sum(part.clips for part in parts)} clips.")
-    convert_all(job, parts, num_workers)
+    if num_shards := sum(len(part.files) for part in parts):
+        logger.info(f"Resuming after {num_shards} shards with {sum(part.num_clips for part in parts)} clips.")
+    convert_all(run, parts, num_workers)
 
 
-def write_report(job: Job) -> dict[str, Any]:
-    """Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned."""
-    parts = job.load_parts()
+def write_report(run: Run) -> dict[str, Any]:
+    """
+    Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned.
+
+    Raises:
+        `ValueError`: if no clip could be used.
+    """
+    parts = run.load_parts()
     skipped = [note for part in parts for note in part.skipped]
-    write_notes(job.output_dir / SKIPPED, skipped)
-    shards = [job.output_dir / name for part in parts for name in part.shards]
+    write_skipped(run.output_dir, skipped)
+    shards = [run.output_dir / name for part in parts for name in part.files]
     report = {
-        "clips": sum(part.clips for part in parts),
-        "hours": sum(part.samples for part in parts) / SAMPLING_RATE / 3600,
+        "clips": sum(part.num_clips for part in parts),
+        "hours": sum(part.seconds for part in parts) / 3600,
         "shards": len(shards),
         "gigabytes": sum(path.stat().st_size for path in shards) / 1e9,
         "skipped": dict(count_by_kind(skipped)),
-        "settings": job.settings,
+        "settings": run.settings,
     }
-    write_json(job.output_dir / "report.json", report)
+    write_json(run.output_dir / "report.json", report)
+    if report["clips"] == 0:
+        raise nothing_usable(run.output_dir, skipped)
     return report

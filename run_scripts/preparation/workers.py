@@ -6,25 +6,90 @@ import signal
 import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing.context import ForkContext
 from multiprocessing.synchronize import Event
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import torch
-from datasets import IterableDataset
+from datasets import Audio, Dataset, Features, IterableDataset
 from tqdm.auto import tqdm
 
-from feature_extraction import BAD_CLIP_KINDS, BadClipError, Clip, ClipReader, Position
+from feature_extraction import BAD_CLIP_KINDS, BadClipError, Clip, ClipReader
+from feature_extraction.tables import SPLITS_BY_NAME
+from run_scripts.common.resume import Part, PartStore
 from run_scripts.common.skipped import count_by_kind, format_counts
-from run_scripts.preparation.arguments import SAMPLING_RATE
-from run_scripts.preparation.job import Job, Part
+from run_scripts.common.source_arguments import SourceArguments
+from run_scripts.preparation.arguments import SAMPLING_RATE, SUFFIXES, PreparationArguments
 from run_scripts.preparation.shards import ShardWriter, encode
+
+
+@dataclass
+class Run:
+    """
+    A run, as all its processes know it.
+
+    Args:
+        source (`SourceArguments`):
+            Which audio to read.
+        args (`PreparationArguments`):
+            How to write it.
+        dataset (`Dataset` or `IterableDataset`):
+            The source, in Arrow's format.
+        column (`str`):
+            The name of its audio column.
+        num_parts (`int`):
+            The number of parts that it is divided into. Each of them is converted by one worker.
+        settings (`dict[str, Any]`):
+            All that must be the same when the run is resumed.
+    """
+
+    source: SourceArguments
+    args: PreparationArguments
+    dataset: Dataset | IterableDataset
+    column: str
+    num_parts: int
+    settings: dict[str, Any]
+
+    @property
+    def output_dir(self) -> Path:
+        return self.args.output_path
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the shards: that of the source, with the types of its columns as `datasets` notes them."""
+        return Features(self.dataset.features | {self.column: Audio(sampling_rate=SAMPLING_RATE)}).arrow_schema
+
+    def shard_name(self, part: int, shard: int) -> str:
+        # `datasets` recognizes these splits by the names of files. Shards of any other are named as training data.
+        split = self.source.dataset_split if self.source.dataset_split in SPLITS_BY_NAME else "train"
+        return f"{split}-{part:05}-{shard:05}.parquet"
+
+    def clip_name(self, path: str | None) -> str | None:
+        """
+        Returns the name of a clip in the shards. For a file, this is its path relative to the source's folder. No name
+        leads out of the folder into which somebody may unpack the shards.
+        """
+        if path is None:
+            return None
+        relative = path.removeprefix(f"{Path(self.source.dataset_name).expanduser()}/")
+        parts = [part for part in os.path.normpath(relative).split("/") if part not in ("", "..")]
+        return f"{os.path.splitext('/'.join(parts))[0]}.{SUFFIXES[self.args.format]}"
+
+    @property
+    def parts(self) -> PartStore:
+        return PartStore(self.output_dir)
+
+    def load_parts(self) -> list[Part]:
+        return [self.parts.load(number) for number in range(self.num_parts)]
 
 
 class Counters:
     """
-    The totals that the progress bar shows, shared by all processes: `rows`, `samples`, and the number of skipped clips
-    of each kind.
+    The totals that the progress bar shows, shared by all processes: the number of `clips` that were read, the
+    `seconds` that were written, and the number of skipped clips of each kind.
 
     Args:
         context (`ForkContext`):
@@ -34,25 +99,26 @@ class Counters:
     """
 
     def __init__(self, context: ForkContext, parts: list[Part]):
-        self._values = {name: context.Value("q", 0) for name in ("rows", "samples", *BAD_CLIP_KINDS)}
+        self._values = {name: context.Value("q", 0) for name in ("clips", *BAD_CLIP_KINDS)}
+        self._values["seconds"] = context.Value("d", 0.0)
         for part in parts:
-            self.add("rows", part.rows)
-            self.add("samples", part.samples)
+            self.add("clips", part.num_read)
+            self.add("seconds", part.seconds)
             for kind, count in count_by_kind(part.skipped).items():
                 self.add(kind, count)
 
-    def add(self, name: str, amount: int) -> None:
+    def add(self, name: str, amount: float) -> None:
         with self._values[name].get_lock():
             self._values[name].value += amount
 
-    def __getitem__(self, name: str) -> int:
+    def __getitem__(self, name: str) -> float:
         return self._values[name].value
 
 
 class WorkerState(NamedTuple):
     """What a worker process is given when it starts."""
 
-    job: Job
+    run: Run
     counters: Counters
     stop: Event
 
@@ -60,10 +126,10 @@ class WorkerState(NamedTuple):
 worker: WorkerState
 
 
-def start_worker(job: Job, counters: Counters, stop: Event) -> None:
+def start_worker(run: Run, counters: Counters, stop: Event) -> None:
     """Initializes a worker process."""
     global worker
-    worker = WorkerState(job, counters, stop)
+    worker = WorkerState(run, counters, stop)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
 
@@ -77,53 +143,54 @@ def start_worker(job: Job, counters: Counters, stop: Event) -> None:
 
 def convert_part(number: int) -> None:
     """Converts the rows of a part that are left to do, in a worker process."""
-    part = worker.job.load_part(number)
-    rows = worker.job.dataset.shard(num_shards=worker.job.num_parts, index=number)
-    clips = ClipReader(rows, worker.job.column).clips(Position(row=part.rows))
+    part = worker.run.parts.load(number)
+    rows = worker.run.dataset.shard(num_shards=worker.run.num_parts, index=number)
+    clips = ClipReader(rows, worker.run.column).clips(part.position)
     while not part.is_done:
-        path = worker.job.output_dir / worker.job.shard_name(number, len(part.shards))
+        path = worker.run.output_dir / worker.run.shard_name(number, len(part.files))
         part.is_done = True
-        with ShardWriter(path, worker.job.schema, worker.job.column) as writer:
+        with ShardWriter(path, worker.run.schema, worker.run.column) as writer:
             for clip in clips:
                 if worker.stop.is_set():
                     return
                 convert_clip(clip, writer, part, number)
-                if writer.size >= worker.job.args.shard_size * 1e6:
+                if writer.size >= worker.run.args.shard_size * 1e6:
                     part.is_done = False  # as far as is known: there may be no more clips for the next shard
                     break
             if writer.close():
-                part.shards.append(path.name)
-        worker.job.save_part(number, part)
+                part.files.append(path.name)
+        worker.run.parts.save(number, part)
 
 
 def convert_clip(clip: Clip, writer: ShardWriter, part: Part, number: int) -> None:
     """Adds a clip to the shard, or to the list of those that were skipped."""
-    job, counters = worker.job, worker.counters
+    run, counters = worker.run, worker.counters
     path = (clip.audio or {}).get("path")
-    part.rows += 1
-    counters.add("rows", 1)
+    part.position = clip.end
+    part.num_read += 1
+    counters.add("clips", 1)
     try:
-        pieces = encode(clip.audio, job.args)
+        pieces = encode(clip.audio, run.args)
     except BadClipError as error:
         note = clip.note(error)
         if path is None:
-            note = note._replace(name=f"row {clip.position.row} of part {number + 1}/{job.num_parts}")
+            note = note._replace(name=f"row {clip.position.row} of part {number + 1}/{run.num_parts}")
         part.skipped.append(note)
         counters.add(note.kind, note.num_clips)
         return
     for encoded, num_samples in pieces:
-        writer.add(encoded, job.clip_name(path), clip.row.drop_columns(job.column))
-        part.clips += 1
-        part.samples += num_samples
-        counters.add("samples", num_samples)
+        writer.add(encoded, run.clip_name(path), clip.row.drop_columns(run.column))
+        part.num_clips += 1
+        part.seconds += num_samples / SAMPLING_RATE
+        counters.add("seconds", num_samples / SAMPLING_RATE)
 
 
-def convert_all(job: Job, parts: list[Part], num_workers: int) -> None:
+def convert_all(run: Run, parts: list[Part], num_workers: int) -> None:
     """
     Converts what is left to do of all parts, in worker processes.
 
     Args:
-        job (`Job`):
+        run (`Run`):
             The run.
         parts (`list[Part]`):
             The progress of earlier runs on each part.
@@ -139,9 +206,9 @@ def convert_all(job: Job, parts: list[Part], num_workers: int) -> None:
     counters = Counters(context, parts)
     stop = context.Event()
     unfinished = [number for number, part in enumerate(parts) if not part.is_done]
-    pool = ProcessPoolExecutor(min(num_workers, len(unfinished)), context, start_worker, (job, counters, stop))
+    pool = ProcessPoolExecutor(min(num_workers, len(unfinished)), context, start_worker, (run, counters, stop))
     try:
-        watch(job, {pool.submit(convert_part, number) for number in unfinished}, counters)
+        watch(run, {pool.submit(convert_part, number) for number in unfinished}, counters)
     except BrokenProcessPool as error:
         raise RuntimeError(
             "A worker was killed, perhaps because the memory was used up. Run the same command again with a smaller "
@@ -152,15 +219,15 @@ def convert_all(job: Job, parts: list[Part], num_workers: int) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def watch(job: Job, pending: set[Future], counters: Counters) -> None:
+def watch(run: Run, pending: set[Future], counters: Counters) -> None:
     """Shows the progress until all parts are converted, and raises the first error of a worker."""
-    total = None if isinstance(job.dataset, IterableDataset) else len(job.dataset)
-    with tqdm(total=total, initial=counters["rows"], desc="Preparing", unit=" clips") as bar:
+    total = None if isinstance(run.dataset, IterableDataset) else len(run.dataset)
+    with tqdm(total=total, initial=counters["clips"], desc="Preparing", unit=" clips") as bar:
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
-            hours = counters["samples"] / SAMPLING_RATE / 3600
+            hours = counters["seconds"] / 3600
             skipped = format_counts({kind: counters[kind] for kind in BAD_CLIP_KINDS})
             bar.set_postfix_str(f"{hours:.2f} h, skipped: {skipped}", refresh=False)
-            bar.update(counters["rows"] - bar.n)
+            bar.update(counters["clips"] - bar.n)
             for future in done:
                 future.result()

@@ -329,7 +329,7 @@ def test_killed_and_resumed(numbered, parquet, tmp_path, source):
             time.sleep(0.01)
         process.kill()
         process.stderr.read()  # ends when the workers, which have it too, have ended
-    listed = {name for path in killed.glob(".progress/part-*.json") for name in json.loads(path.read_text())["shards"]}
+    listed = {name for path in killed.glob(".progress/part-*.json") for name in json.loads(path.read_text())["files"]}
     times = {name: (killed / name).stat().st_mtime_ns for name in listed}
     assert 1 <= len(listed) < len(list(whole.glob("train-*.parquet")))
     assert set(numbers(killed)) <= set(numbers(whole))

@@ -1,6 +1,8 @@
 """The embedding job: what it writes, what it skips, how it goes on, and what it finds."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +110,18 @@ def test_a_corrupt_shard_is_skipped(shards: Path, tmp_path: Path):
 def test_clips_of_which_none_can_be_used_are_an_error(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.wav").write_text("no audio")
-    with pytest.raises(ValueError, match="No clip could be used: .*skipped.tsv"):
-        run(tmp_path / "out", "--dataset_name", tmp_path / "data")
+    for _ in range(2):  # the second time, when all is done, too
+        with pytest.raises(ValueError, match="No clip could be used: .*skipped.tsv lists the reasons"):
+            run(tmp_path / "out", "--dataset_name", tmp_path / "data")
+    assert (tmp_path / "out" / "skipped.tsv").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--streaming",)])
+def test_no_list_is_named_where_there_is_none(tmp_path: Path, more: tuple[str, ...]):
+    (tmp_path / "data").mkdir()
+    audio_dataset([]).to_parquet(tmp_path / "data" / "train.parquet")
+    with pytest.raises(ValueError, match="There are no clips: the data set has no rows"):
+        run(tmp_path / "out", "--dataset_name", tmp_path / "data", *more)
 
 
 # How it goes on
@@ -151,6 +163,64 @@ def test_other_settings_are_refused_by_name(tones: Path, embedded: Path, tmp_pat
     (tmp_path / "part-00000.parquet").touch()
     with pytest.raises(ValueError, match="Parquet files that no earlier run wrote"):
         run(tmp_path, "--dataset_name", tones)
+
+
+def remove(data: Path) -> None:
+    (data / "b" / "2.wav").unlink()
+
+
+def rename(data: Path) -> None:
+    (data / "b" / "2.wav").rename(data / "b" / "3.wav")
+
+
+def replace(data: Path) -> None:
+    os.utime(shutil.copy(data / "a" / "0.wav", data / "b" / "2.wav"), (0, 0))
+
+
+def add(data: Path) -> None:
+    shutil.copy(data / "a" / "0.wav", data / "b" / "3.wav")
+
+
+def replace_shard(data: Path) -> None:
+    path = next(data.glob("*.parquet"))
+    os.utime(path, (0, 0))
+
+
+@pytest.mark.parametrize("change", [remove, rename, replace, add, replace_shard])
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_other_files_are_refused(tmp_path: Path, monkeypatch, shards: Path, change: Callable, is_complete: bool):
+    if change is replace_shard:
+        data, more = Path(shutil.copytree(shards, tmp_path / "data")), ["--streaming"]
+    else:
+        data, more = write_tones(tmp_path / "data", {"a": 200.0, "b": 900.0}, 3, seconds=0.3), []
+    out = data / "vectors"  # which is not part of the data
+    monkeypatch.setattr(embed, "PART_SECONDS", 0)
+    run(out, "--dataset_name", data, *more)
+    if not is_complete:
+        find_parts(out)[-1].unlink()
+    before = [part.stat().st_mtime_ns for part in find_parts(out)]
+    change(data)
+    with pytest.raises(ValueError, match=f"The files of --dataset_name {data} are not those that were embedded in"):
+        run(out, "--dataset_name", data, *more)
+    assert [part.stat().st_mtime_ns for part in find_parts(out)] == before
+
+
+def test_a_part_that_is_missing_is_noticed_and_made_again(tmp_path: Path, monkeypatch, caplog):
+    data, out = write_tones(tmp_path / "data", {"a": 200.0, "b": 900.0}, 3, seconds=0.3), tmp_path / "out"
+    monkeypatch.setattr(embed, "PART_SECONDS", 0)
+    run(out, "--dataset_name", data)
+    whole = rows(out).to_list()
+    first, second, *_ = find_parts(out)
+    time = first.stat().st_mtime_ns
+    second.unlink()
+    Index(out)
+    assert f"{out} is not complete" in caplog.text
+    run(out, "--dataset_name", data)
+    assert f"part-00001.parquet in {out} is missing: the run goes on from there" in caplog.text
+    assert first.stat().st_mtime_ns == time and [row["clip"] for row in whole] == list(rows(out)["clip"])
+    for row, again in zip(whole, rows(out).to_list(), strict=True):
+        np.testing.assert_allclose(row.pop("vector"), again.pop("vector"), atol=1e-5)
+        assert row == again
 
 
 # What it finds
