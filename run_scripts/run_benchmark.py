@@ -34,6 +34,7 @@ leaves such clips out.
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers import HfArgumentParser
 
@@ -42,7 +43,11 @@ from run_scripts.common.command_line import run_script
 from run_scripts.common.lock import locked
 
 
-def main(argv: list[str] | None = None) -> dict[str, dict[str, dict[str, float]]]:
+if TYPE_CHECKING:
+    import pandas
+
+
+def main(argv: list[str] | None = None) -> "dict[str, pandas.DataFrame]":
     """Runs the job with command-line arguments and returns what [`evaluate`] returns."""
     (args,) = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.

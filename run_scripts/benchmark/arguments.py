@@ -1,5 +1,6 @@
 """The arguments of the benchmark."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from run_scripts.common.errors import UserError
 
 
 MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the order of the columns
+# What the columns call a mode, where it is not by its own name.
+MODE_TITLES = {"random": "random weights", "supervised": "from scratch"}
 TRAINED_MODES = ("supervised", "fine-tuned")  # The encoder is trained on the task.
 RANDOM_MODES = ("random", "supervised")  # The encoder starts from random weights.
 SCHEDULES = ("constant", "linear", "cosine")  # those of the Trainer's that need no further argument
@@ -78,7 +81,7 @@ class BenchmarkArguments:
         for name in ("seeds", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}.")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise UserError(f"--learning_rate must be above 0, got {self.learning_rate}.")
         if self.lr_scheduler_type not in SCHEDULES:
             raise UserError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from datasets import DatasetDict
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -21,15 +22,15 @@ from run_scripts.benchmark.methods import Method, list_methods
 from run_scripts.benchmark.probes import knn_evaluation, linear_evaluation, split_folds
 from run_scripts.benchmark.results import (
     METRICS,
-    Cells,
     Tables,
     earlier_rows,
     format_report,
     paper_rows,
-    read_cells,
+    read_results,
     summarise,
     write_results,
 )
+from run_scripts.benchmark.store import ResultsStore
 from run_scripts.benchmark.tasks import find_tasks, is_as_published, load_task
 from run_scripts.classification import train
 from run_scripts.classification.arguments import DataArguments, ModelArguments
@@ -156,12 +157,12 @@ class LoadedTask:
 
     folder: Path
     splits: DatasetDict
-    cells: Cells
+    store: ResultsStore
     missing: list[Method]
 
     def results(self, methods: list[Method]) -> list[dict[str, Any]]:
-        """Reads the cells of methods, in their order."""
-        return [cell for method in methods if (cell := self.cells.read(method)) is not None]
+        """Reads the results of methods, in their order."""
+        return [result for method in methods if (result := self.store.read(method)) is not None]
 
 
 def load_tasks(methods: list[Method], args: BenchmarkArguments, failures: dict[str, Exception]) -> list[LoadedTask]:
@@ -173,17 +174,16 @@ def load_tasks(methods: list[Method], args: BenchmarkArguments, failures: dict[s
             logger.info(f"{folder.name}: {describe_splits(splits)}")
             if args.folds:
                 splits = DatasetDict(train=splits["train"])
-            cells_dir = Path(args.output_dir) / "cells" / folder.name
-            cells = Cells(cells_dir, splits, args)
-            missing = [method for method in methods if cells.read(method) is None]
-            tasks.append(LoadedTask(folder, splits, cells, missing))
+            store = ResultsStore(Path(args.output_dir) / "results" / folder.name, splits, args)
+            missing = [method for method in methods if store.read(method) is None]
+            tasks.append(LoadedTask(folder, splits, store, missing))
     return tasks
 
 
 def skip_bad_clips(task: LoadedTask, output_dir: Path) -> None:
     """Leaves out the clips of a task that cannot be used, and adds them to the list in the output folder."""
     task.splits, notes = drop_bad_clips(task.splits, name=task.folder.name)
-    task.cells.splits = task.splits
+    task.store.splits = task.splits
     if notes:
         logger.warning(f"{task.folder.name}: skipped {len(notes)} clips ({count_kinds(notes)}).")
         write_skipped(output_dir, read_notes(output_dir / SKIPPED) + notes)
@@ -216,13 +216,13 @@ def evaluate_methods(task: LoadedTask, args: BenchmarkArguments, failures: dict[
                     trained = evaluate_classifier(method, task.folder, args)
                     trained["seconds"] += metrics[method]["seconds"]
                     metrics[method] |= trained
-                task.cells.write(method, metrics[method])
+                task.store.write(method, metrics[method])
 
 
-def describe_cell(cell: dict[str, Any]) -> str:
-    """Describes a cell in a line for the terminal."""
-    metrics = ", ".join(f"{metric} {cell[metric]:.1f}" for metric in METRICS if cell[metric] is not None)
-    return f"{cell['task']}: {cell['method']}, seed {cell['seed']}: {metrics} ({cell['seconds']:.0f} s)"
+def describe_result(result: dict[str, Any]) -> str:
+    """Describes a result in a line for the terminal."""
+    metrics = ", ".join(f"{metric} {result[metric]:.1f}" for metric in METRICS if result[metric] is not None)
+    return f"{result['task']}: {result['method']}, seed {result['seed']}: {metrics} ({result['seconds']:.0f} s)"
 
 
 def evaluate(args: BenchmarkArguments) -> Tables:
@@ -237,8 +237,8 @@ def evaluate(args: BenchmarkArguments) -> Tables:
             The tasks, the checkpoints, and how to evaluate them.
 
     Returns:
-        `dict[str, dict[str, dict[str, float]]]`: `tables[metric][task][method]`, an accuracy in %. The metrics are
-        `accuracy` (classifiers trained as in the paper), `logistic` and `knn`.
+        `dict[str, pd.DataFrame]`: For each metric the accuracy in % of each task (row) and method (column). The
+        metrics are `accuracy` (classifiers trained as in the paper), `logistic` and `knn`.
 
     Raises:
         `ValueError`, `OSError`: If an argument cannot be used, or if no task can be evaluated; the message says why.
@@ -246,27 +246,27 @@ def evaluate(args: BenchmarkArguments) -> Tables:
             others are written.
     """
     failures: dict[str, Exception] = {}
-    earlier = read_cells(args.compare) if args.compare else []
+    earlier = read_results(args.compare) if args.compare else []
     output_dir = Path(args.output_dir)
     # The classifiers of a task, one for each method, are all trained on the same clips.
     with logging_redirect_tqdm(), quiet_libraries(warnings=True), each_message_once(train.logger):
         methods = list_methods(args.checkpoints, args.modes, args.seeds)
         tasks = load_tasks(methods, args, failures)
         output_dir.mkdir(parents=True, exist_ok=True)
-        if known := [cell for task in tasks for cell in task.results(methods)]:
+        if known := [result for task in tasks for result in task.results(methods)]:
             print(f"Before this run: {format_report(collect_rows(known, earlier, args), format_caption(args))[0]}")
         for task in tqdm(tasks, desc="Tasks"):
             with record_failure(task.folder.name, failures):
                 evaluate_methods(task, args, failures)
-            for cell in task.results(methods):
-                tqdm.write(describe_cell(cell))
-    cells = [cell for task in tasks for cell in task.results(methods)]
-    if not cells:
+            for result in task.results(methods):
+                tqdm.write(describe_result(result))
+    results = [result for task in tasks for result in task.results(methods)]
+    if not results:
         raise next(iter(failures.values()))
-    rows = collect_rows(cells, earlier, args)
+    rows = collect_rows(results, earlier, args)
     text, tables = format_report(rows, format_caption(args), failures)
     print(text)
-    write_results(output_dir, cells, rows, text, tables)
+    write_results(output_dir, results, rows, text, tables)
     for name, error in failures.items():
         message = f"{name} is missing from the tables: {error}"
         if isinstance(error, BadClipError):
@@ -277,13 +277,14 @@ def evaluate(args: BenchmarkArguments) -> Tables:
 
 
 def collect_rows(
-    cells: list[dict[str, Any]], earlier: list[dict[str, Any]], args: BenchmarkArguments
-) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]], earlier: list[dict[str, Any]], args: BenchmarkArguments
+) -> pd.DataFrame:
     """Returns the rows of the tables: those of this run, the paper's, and those of the run to compare with."""
-    rows = summarise(cells) + paper_rows(list(dict.fromkeys(cell["task"] for cell in cells)), args.modes)
+    tasks = list(dict.fromkeys(result["task"] for result in results))
+    rows = [summarise(results), paper_rows(tasks, args.modes)]
     if args.compare:
-        rows += earlier_rows(earlier, cells, run=Path(args.compare).resolve().parent.name)
-    return rows
+        rows.append(earlier_rows(earlier, results, run=Path(args.compare).resolve().parent.name))
+    return pd.concat([part for part in rows if not part.empty], ignore_index=True)
 
 
 def format_caption(args: BenchmarkArguments) -> str:

@@ -1,8 +1,7 @@
 """Learning curves: how accurate a classifier of embeddings is with a few labelled clips of each class."""
 
-from typing import Any
-
 import numpy as np
+import pandas as pd
 
 from run_scripts.benchmark.probes import linear_evaluation
 
@@ -42,36 +41,18 @@ def learning_curve(
     return {metric: float(np.mean(values)) for metric, values in accuracies.items()}
 
 
-def build_curves(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def build_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """
     Averages the accuracies over the tasks, for methods that have them for each task.
 
     Args:
-        rows (`list[dict[str, Any]]`):
-            A row for each task and method, with the metrics of `CURVE` and `logistic`, as far as they are known.
+        rows (`pd.DataFrame`):
+            A row for each `task` and `method`, with the metrics of `CURVE` and `logistic`, NaN where they are unknown.
 
     Returns:
-        `dict[str, dict[str, float]]`: `curves[method][count]`, where `count` is the number of clips of each class, or
-        `"all"`.
+        `pd.DataFrame`: The accuracy in % of each method (row) for each number of clips of each class, the last of
+        which is `"all"` (column).
     """
-    num_tasks = len({row["task"] for row in rows})
-    methods: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if all(row.get(metric) is not None for metric in CURVE):
-            methods.setdefault(row["method"], []).append(row)
-    columns = {str(count): metric for metric, count in CURVE.items()} | {"all": "logistic"}
-    return {
-        method: {count: float(np.mean([row[metric] for row in group])) for count, metric in columns.items()}
-        for method, group in methods.items()
-        if len(group) == num_tasks
-    }
-
-
-def format_curves(curves: dict[str, dict[str, float]]) -> str:
-    """Formats learning curves in Markdown, with a row for each method."""
-    counts = list(next(iter(curves.values())))
-    lines = [f"| clips of each class | {' | '.join(counts)} |", "| --- |" + " ---: |" * len(counts)]
-    lines += [
-        f"| {method} | {' | '.join(f'{value:.1f}' for value in curve.values())} |" for method, curve in curves.items()
-    ]
-    return "\n".join(lines)
+    groups = rows.dropna(subset=list(CURVE)).groupby("method", sort=False)
+    curves = groups[[*CURVE, "logistic"]].mean()[groups.size() == rows["task"].nunique()]
+    return curves.set_axis([*map(str, CURVE.values()), "all"], axis=1).rename_axis(index="clips of each class")

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from feature_extraction import COLAFeatureExtractor
-from run_scripts.benchmark.arguments import MODES, RANDOM_MODES
+from run_scripts.benchmark.arguments import MODE_TITLES, MODES, RANDOM_MODES
 from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
 from run_scripts.embedding.cache import hash_encoder
@@ -61,7 +61,7 @@ def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> li
     Lists each method with each seed, in the order of the columns.
 
     Random weights do not depend on what was trained from them, so checkpoints with the same kind of encoder share one
-    method in the modes `random` and `supervised`.
+    method in the modes `random` and `supervised`, with the name of the first of them.
 
     Args:
         checkpoints (`list[str]`):
@@ -81,19 +81,20 @@ def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> li
         )
     methods = [Method(LOG_MEL, mode="log-mel", seed=0)] if "log-mel" in modes else []
     for mode in MODES[1:]:
-        if mode in modes:
-            for checkpoint in checkpoints:
-                methods += _list_seeds(checkpoint, mode, num_seeds, listed={method.name for method in methods})
+        kinds = set()
+        for checkpoint in checkpoints if mode in modes else ():
+            kind = name_kind(checkpoint) if mode in RANDOM_MODES else checkpoint
+            if kind not in kinds:
+                methods += _list_seeds(checkpoint, mode, num_seeds)
+            kinds.add(kind)
     if not methods:
         raise UserError(f"The modes {', '.join(modes)} need checkpoints: pass --checkpoints.")
     return methods
 
 
-def _list_seeds(checkpoint: str, mode: str, num_seeds: int, listed: set[str]) -> list[Method]:
-    """Lists a checkpoint's method with each seed, unless its name is listed already."""
-    is_random = mode in RANDOM_MODES
-    name = f"{name_kind(checkpoint) if is_random else Path(checkpoint).name}, {mode}"
-    if name in listed:
-        return []
-    hashes = [hash_encoder(*load_encoder(checkpoint, seed if is_random else None)) for seed in range(num_seeds)]
+def _list_seeds(checkpoint: str, mode: str, num_seeds: int) -> list[Method]:
+    """Lists a checkpoint's method with each seed."""
+    name = f"{Path(checkpoint).name}, {MODE_TITLES.get(mode, mode)}"
+    seeds = [seed if mode in RANDOM_MODES else None for seed in range(num_seeds)]
+    hashes = [hash_encoder(*load_encoder(checkpoint, seed)) for seed in seeds]
     return [Method(name, mode, seed, checkpoint, encoder_hash) for seed, encoder_hash in enumerate(hashes)]

@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -26,12 +27,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers.utils import can_return_tuple
+from xxhash import xxh3_128
 
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
+from feature_extraction.audio_source import file_system_name
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import written_whole
-from run_scripts.common.source import describe_files, find_clip_files
 from run_scripts.embedding.embedders import encoder_embedder
 from run_scripts.embedding.encode import embed_in_batches
 
@@ -101,13 +103,37 @@ def hash_encoder(model: COLAModel, extractor: COLAFeatureExtractor) -> str:
 
 def hash_clips(dataset: Dataset, audio_column: str) -> str:
     """
-    Computes a hash of clips and their order: the data set's fingerprint and, for clips that are files, the size and
-    the modification time of each, and whether it may be read.
+    Computes a hash of clips and their order, by the content of each, so that copies of their files have the same one.
+    Of a file that does not exist, may not be read or is elsewhere, such as at a URL, the path takes its place.
     """
-    digest = hashlib.sha256(dataset._fingerprint.encode())
-    for description in describe_files(find_clip_files(dataset, audio_column)):
-        digest.update(description.encode())
+    rows = undecoded(dataset.select_columns([audio_column]), audio_column).with_format("arrow")
+    digest = xxh3_128()
+    for batch in rows.iter(batch_size=64):
+        for clip in batch[audio_column].to_pylist():
+            digest.update(_hash_clip(clip or {}))
     return digest.hexdigest()
+
+
+def _hash_clip(clip: dict[str, Any]) -> bytes:
+    if clip.get("bytes") is not None:
+        return xxh3_128(clip["bytes"]).digest()
+    inside, _, path = (clip.get("path") or "").rpartition("::")  # a file inside an archive, by whose content it goes
+    file = file_system_name(path)
+    if not (os.path.isfile(file) and os.access(file, os.R_OK)):
+        return xxh3_128(os.fsencode(f"{inside}::{file}, exists: {os.path.isfile(file)}")).digest()
+    status = os.stat(file)
+    content = _hash_file(file, status.st_size, status.st_mtime_ns)
+    return xxh3_128(inside.encode() + content).digest() if inside else content
+
+
+@lru_cache(maxsize=2**20)
+def _hash_file(path: str, size: int, modified: int) -> bytes:
+    """Reads a file once for each size and time of modification."""
+    digest = xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 def cut_windows(waveform: np.ndarray, num_samples: int) -> list[np.ndarray]:

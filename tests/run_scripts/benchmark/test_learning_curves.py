@@ -1,9 +1,10 @@
 """Learning curves over the number of labelled clips."""
 
 import numpy as np
+import pandas as pd
 
 from run_scripts.benchmark import learning_curves
-from run_scripts.benchmark.learning_curves import CURVE, build_curves, format_curves, learning_curve
+from run_scripts.benchmark.learning_curves import CURVE, build_curves, learning_curve
 
 
 def test_each_point_is_fitted_on_so_many_clips_of_each_class(monkeypatch):
@@ -41,6 +42,5 @@ def test_curves_are_means_over_the_tasks_of_complete_methods():
     rows = [{"task": "x", "method": "A", **values, "logistic_5": 10}]
     rows += [{"task": "y", "method": "A", **values, "logistic_5": 20}]
     rows += [{"task": "x", "method": "B", **values}, {"task": "y", "method": "paper, frozen", "accuracy": 90.0}]
-    curves = build_curves(rows)
-    assert curves == {"A": {"5": 15.0, "10": 50.0, "20": 50.0, "all": 50.0}}
-    assert format_curves(curves).splitlines()[-1] == "| A | 15.0 | 50.0 | 50.0 | 50.0 |"
+    curves = build_curves(pd.DataFrame(rows))
+    assert curves.to_dict("index") == {"A": {"5": 15.0, "10": 50.0, "20": 50.0, "all": 50.0}}

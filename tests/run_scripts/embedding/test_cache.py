@@ -1,13 +1,14 @@
 """Vectors that are kept on disk: what they are, and that nothing but the right ones is ever read."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from datasets import Dataset
+from datasets import Audio, Dataset
 
 from feature_extraction import COLAFeatureExtractor, load_audio, load_audio_dataset
 from helpers import write_tones
@@ -184,5 +185,21 @@ def test_changes_of_a_file_whose_name_is_not_utf8_are_seen(tmp_path: Path):
     os.rename(tmp_path / "a" / "0.wav", path)
     clips = load_audio_dataset(str(tmp_path))["train"]
     before = hash_clips(clips, "audio")
-    os.utime(path, (0, 0))
+    with open(path, "ab") as file:
+        file.write(b"more")
     assert hash_clips(clips, "audio") != before
+
+
+def test_copies_of_clips_have_the_same_key_as_files_and_in_parquet(clips: Dataset, tmp_path: Path):
+    paths = [shutil.copyfile(clip["audio"]["path"], tmp_path / f"{i}.wav") for i, clip in enumerate(clips)]
+    stored = [{"bytes": path.read_bytes(), "path": None} for path in paths]
+    for audio in ([{"bytes": None, "path": str(path)} for path in paths], stored):
+        copies = Dataset.from_dict({"audio": audio}).cast_column("audio", Audio(decode=False))
+        assert hash_clips(copies, "audio") == hash_clips(clips, "audio")
+        assert hash_clips(copies.select([0]), "audio") != hash_clips(clips, "audio")
+
+
+def test_a_file_is_read_once(clips: Dataset, monkeypatch: pytest.MonkeyPatch):
+    key = hash_clips(clips, "audio")
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("read again"))
+    assert hash_clips(clips, "audio") == key
