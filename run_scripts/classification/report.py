@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 from sklearn.metrics import average_precision_score, confusion_matrix, f1_score
 
 from modeling_cola import COLAConfig
 from run_scripts.classification.arguments import CHECKPOINT_MODES, MODES, DataArguments, ModelArguments
+from run_scripts.common.cards import write_card
 from run_scripts.common.hub import hub_name
 from run_scripts.common.plots import plot_class_bars, plot_confusion_matrix
 
@@ -28,7 +29,6 @@ PER_CLASS, CONFUSION_MATRIX = PLOTS = ("per_class.png", "confusion_matrix.png")
 # A clip to try the classifier with: a bell, with the frequencies of its partials relative to the second one.
 EXAMPLE, EXAMPLE_RATE = "example.flac", 16000
 BELL_RATIOS = (0.5, 1.0, 1.2, 1.5, 2.0, 2.67, 3.0)
-CARD_TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def plot_metrics(logits: np.ndarray, labels: np.ndarray, names: list[str], output_dir: Path) -> None:
@@ -114,24 +114,24 @@ def write_example(output_dir: Path) -> None:
     soundfile.write(output_dir / EXAMPLE, 0.1 * sum(partials), EXAMPLE_RATE)
 
 
-def format_model_card(
-    name: str, results: dict[str, Any], recipe: dict[str, Any], origin: dict[str, Any], plots: list[str]
-) -> ModelCard:
+def write_model_card(
+    output_dir: Path, results: dict[str, Any], recipe: dict[str, Any], origin: dict[str, Any]
+) -> None:
     """
-    Writes the model card of a classifier.
+    Writes the model card of a classifier and the clip that its page on the Hub offers to classify.
 
     Args:
-        name (`str`):
-            The name of the model.
+        output_dir (`Path`):
+            The folder of the model, which has its name, and those of `PLOTS` that were drawn.
         results (`dict[str, Any]`):
             What `train_classifier` returns: the metrics on the test split, and the size of the data.
         recipe (`dict[str, Any]`):
             What [`describe_recipe`] returns.
         origin (`dict[str, Any]`):
             What [`describe_origin`] returns.
-        plots (`list[str]`):
-            Those of `PLOTS` that were drawn.
     """
+    write_example(output_dir)
+    name = output_dir.resolve().name
     metrics = {key: results[key] for key in METRICS if key in results}
     eval_results = [
         EvalResult(
@@ -156,15 +156,16 @@ def format_model_card(
         eval_results=eval_results or None,
     )
     multi_label = "map" in results
-    return ModelCard.from_template(
+    write_card(
+        output_dir / "README.md",
+        "classifier",
         card_data,
-        template_path=str(CARD_TEMPLATE),
         name=name,
         mode_description=MODES[results["mode"]],
         results=results,
         metrics={METRICS[key][0]: value for key, value in metrics.items()},
         recipe=recipe,
         multi_label=multi_label,
-        has_class_bars=PER_CLASS in plots,
-        has_confusion_matrix=CONFUSION_MATRIX in plots,
+        has_class_bars=(output_dir / PER_CLASS).is_file(),
+        has_confusion_matrix=(output_dir / CONFUSION_MATRIX).is_file(),
     )

@@ -23,9 +23,9 @@ from transformers.integrations import get_available_reporting_integrations
 from feature_extraction import ClipDecoder, COLADataCollator, open_audio
 from modeling_cola import COLAModel
 from run_scripts.classification.arguments import ProtocolArguments
-from run_scripts.classification.report import PLOTS, average_precisions, format_model_card, write_example
+from run_scripts.classification.report import average_precisions, write_model_card
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import share_weights, write_text
+from run_scripts.common.files import share_weights
 from run_scripts.common.signals import StopSignal
 from run_scripts.embedding.encode import batch_by_samples
 
@@ -191,11 +191,7 @@ class ClassificationTrainer(Trainer):
 
     def create_model_card(self, **kwargs: Any) -> None:
         if self.is_world_process_zero() and self.results is not None:
-            output_dir = Path(self.args.output_dir)
-            plots = [plot for plot in PLOTS if (output_dir / plot).is_file()]
-            write_example(output_dir)
-            card = format_model_card(output_dir.resolve().name, self.results, self.recipe, self.origin, plots)
-            write_text(output_dir / "README.md", str(card))
+            write_model_card(Path(self.args.output_dir), self.results, self.recipe, self.origin)
 
 
 class StopOnSignal(TrainerCallback):

@@ -3,6 +3,9 @@
 import shutil
 from pathlib import Path
 
+from huggingface_hub import SpaceCardData
+
+from run_scripts.common.cards import write_card
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import written_whole
 from run_scripts.demo.arguments import DemoArguments
@@ -29,14 +32,6 @@ page = build_page(DemoArguments(index_dir={index!r}, model_name_or_path={model!r
 if __name__ == "__main__":
     page.launch()
 '''
-
-CARD = """---
-title: COLA
-sdk: gradio
-app_file: app.py
-license: apache-2.0
----
-"""
 
 
 def write_space(args: DemoArguments) -> Path:
@@ -72,7 +67,8 @@ def _fill(folder: Path, args: DemoArguments) -> None:
     model = _copy_checkpoint(checkpoint, folder, "model")
     shutil.copy(Path(__file__).with_name("requirements.txt"), folder)
     (folder / "app.py").write_text(APP.format(index=index, model=model, top_k=args.top_k))
-    (folder / "README.md").write_text(CARD)
+    data = SpaceCardData(title="COLA", sdk="gradio", app_file="app.py", license="apache-2.0")
+    write_card(folder / "README.md", "space", data)
 
 
 def _copy_checkpoint(checkpoint: str, folder: Path, name: str) -> str:

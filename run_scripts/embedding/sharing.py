@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+from huggingface_hub import DatasetCardData, HfApi
 
+from run_scripts.common.cards import write_card
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json, written_whole
 from run_scripts.common.hub import hub_name
 from run_scripts.embedding.embed import SETTINGS, read_settings
 from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, is_complete
-
-
-CARD_TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> None:
@@ -82,7 +80,7 @@ def push_vectors(folder: Path, repo_id: str) -> None:
         raise UserError(f"{folder} is not complete: run the command that made it again, to embed all clips.")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".push-") as copy:
         copy_vectors(folder, Path(copy))
-        format_card(folder, repo_id).save(Path(copy) / "README.md")
+        write_vectors_card(Path(copy) / "README.md", folder, repo_id)
         HfApi().upload_folder(
             repo_id=repo_id,
             repo_type="dataset",
@@ -92,7 +90,7 @@ def push_vectors(folder: Path, repo_id: str) -> None:
         )
 
 
-def format_card(folder: Path, repo_id: str) -> DatasetCard:
+def write_vectors_card(path: Path, folder: Path, repo_id: str) -> None:
     """Writes the card of the vectors in a folder, with what the Hub and `datasets` read of it."""
     settings, parts = read_settings(folder), find_parts(folder)
     data, model = hub_name(settings["dataset_name"]), hub_name(settings["model_name_or_path"])
@@ -104,9 +102,10 @@ def format_card(folder: Path, repo_id: str) -> DatasetCard:
         source_datasets=[data] if data else None,
         configs=[{"config_name": "default", "data_files": PARTS}],
     )
-    return DatasetCard.from_template(
+    write_card(
+        path,
+        "vectors",
         card_data,
-        template_path=str(CARD_TEMPLATE),
         repo_id=repo_id,
         name=repo_id.split("/")[-1],
         data=data or Path(settings["dataset_name"] or folder).name,

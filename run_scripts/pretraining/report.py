@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCardData
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAForPreTraining, COLAPreTrainedModel
+from run_scripts.common.cards import write_card
 from run_scripts.common.files import share_weights
 from run_scripts.common.hub import hub_name
 from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
@@ -24,7 +25,6 @@ from run_scripts.pretraining.validation import HeldOutPairs, evaluating
 
 logger = logging.getLogger(__name__)
 
-CARD_TEMPLATE = Path(__file__).with_name("card.md")
 # What is pushed: neither checkpoints nor lists of files on this machine.
 PUSHED = [
     "config.json",
@@ -93,9 +93,10 @@ def write_model_card(state: RunState, settings: dict[str, Any], output_dir: Path
         )
     if settings["load_best_model_at_end"]:
         note += f" The weights are those of step {state.best_step}, whose validation was the best."
-    card = ModelCard.from_template(
+    write_card(
+        output_dir / "README.md",
+        "encoder",
         _card_data(settings, shown["dataset_name"], metrics, output_dir.resolve().name),
-        template_path=str(CARD_TEMPLATE),
         data_name=shown["dataset_name"],
         model_name=output_dir.name,
         source=_describe_objective(shown),
@@ -103,7 +104,6 @@ def write_model_card(state: RunState, settings: dict[str, Any], output_dir: Path
         metrics=metrics,
         metrics_note=note,
     )
-    card.save(output_dir / "README.md")
 
 
 def _describe_objective(settings: dict[str, Any]) -> str:

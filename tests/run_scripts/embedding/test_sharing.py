@@ -14,7 +14,7 @@ from model_helpers import build, run_script
 from run_scripts import run_embedding
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.search import Index, load_own_model
-from run_scripts.embedding.sharing import copy_vectors, format_card, push_vectors, shared_path
+from run_scripts.embedding.sharing import copy_vectors, push_vectors, shared_path, write_vectors_card
 
 
 REPOSITORY = "somebody/tones"
@@ -71,7 +71,8 @@ def test_the_card_names_data_and_model_on_the_hub(download: Path, tmp_path: Path
     settings = json.loads((tmp_path / "settings.json").read_text())
     names = {"dataset_name": "somebody/sounds", "model_name_or_path": "somebody/cola"}
     (tmp_path / "settings.json").write_text(json.dumps(settings | names))
-    card = format_card(tmp_path, REPOSITORY)
+    write_vectors_card(tmp_path / "README.md", tmp_path, REPOSITORY)
+    card = DatasetCard.load(tmp_path / "README.md")
     assert card.data.source_datasets == ["somebody/sounds"]
     assert "audio of somebody/sounds by the model somebody/cola" in card.text
 
