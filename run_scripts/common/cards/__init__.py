@@ -8,7 +8,7 @@ from huggingface_hub import CardData, RepoCard
 from run_scripts.common.files import write_text
 
 
-def write_card(path: Path, kind: str, data: CardData, **values: Any) -> None:
+def write_card(path: Path, kind: str, data: CardData, /, **values: Any) -> None:
     """
     Writes a card.
 
