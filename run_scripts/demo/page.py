@@ -1,4 +1,4 @@
-"""The page of the demo: similar clips, classes and the log-mel spectrogram of a recording."""
+"""The page of the demo: similar clips, classes, events and the spectrogram of a recording."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,13 @@ import gradio as gr
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from transformers import BatchFeature
 
 from feature_extraction import BadClipError, COLAFeatureExtractor, load_audio
-from modeling_cola import COLAForAudioClassification
-from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
+from run_scripts.classification.detection_arguments import EventArguments
+from run_scripts.classification.detector import Detector, is_classifier, to_scores
+from run_scripts.classification.timeline import draw_timeline, pooled_spectrogram, timeline_height
+from run_scripts.common.checkpoints import load_config, load_extractor
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.embed import read_settings
@@ -18,9 +21,10 @@ from run_scripts.embedding.encode import embed_files
 from run_scripts.embedding.search import Index, load_own_model
 
 
-# The classifier and the picture use this much of a recording, in seconds.
+# The classes and the log-mel spectrogram are those of this much of a recording, in seconds.
 SHOWN_SECONDS = 60.0
 HEADERS = ["similarity", "clip", "label"]
+EVENT_HEADERS = ["start (s)", "end (s)", "label", "score"]
 
 
 class Demo:
@@ -36,7 +40,7 @@ class Demo:
     """
 
     def __init__(self, args: DemoArguments):
-        self.top_k, self.index, self.classifier = args.top_k, None, None
+        self.top_k, self.index, self.detector = args.top_k, None, None
         checkpoint = args.model_name_or_path or str(CHECKPOINT)
         if args.index_dir is not None:
             folder = Path(args.index_dir).expanduser()
@@ -45,21 +49,26 @@ class Demo:
             checkpoint = args.model_name_or_path or read_settings(folder)["model_name_or_path"]
         else:
             self.extractor = load_extractor(checkpoint)
-        if load_config(checkpoint).architectures == [COLAForAudioClassification.__name__]:
-            self.classifier = load_checkpoint(COLAForAudioClassification, checkpoint).eval()
+        if is_classifier(load_config(checkpoint)):
+            self.detector = Detector(checkpoint, EventArguments())
 
-    def analyse(self, path: str | None) -> tuple[list[dict[str, Any]], list[list[Any]], dict[str, float] | None, Any]:
-        """Returns the similar clips, the same as rows of the table, the classes, and the picture of a recording."""
+    def analyse(self, path: str | None) -> tuple[list[dict], list[list], dict[str, float] | None, list[list], Any]:
+        """
+        Returns the similar clips, the same as rows of the table, the classes, the rows of the table of events, and the
+        picture of a recording.
+        """
         if path is None:
-            return [], [], None, None
+            return [], [], None, [], None
         try:
             waveform = load_audio(path, self.extractor.sampling_rate, duration=SHOWN_SECONDS)
             hits = self.find_similar(path)
+            events, timeline = self.find_events(path)
         except BadClipError as error:
             raise gr.Error(str(error)) from error
         features = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         rows = [[f"{hit['similarity']:.3f}", name_hit(hit), hit.get("label")] for hit in hits]
-        return hits, rows, self.classify(features), draw(features["input_values"][0].T.numpy(), self.extractor)
+        picture = timeline or draw(features["input_values"][0].T.numpy(), self.extractor)
+        return hits, rows, self.classify(features), events, picture
 
     def find_similar(self, path: str) -> list[dict[str, Any]]:
         if self.index is None:
@@ -67,13 +76,25 @@ class Demo:
         return self.index.search(embed_files(self.model, self.extractor, [path])[0], self.top_k)
 
     @torch.inference_mode()
-    def classify(self, features: dict[str, torch.Tensor]) -> dict[str, float] | None:
-        if self.classifier is None:
+    def classify(self, features: BatchFeature) -> dict[str, float] | None:
+        if self.detector is None:
             return None
-        logits = self.classifier(**features).logits[0]
-        is_multi_label = self.classifier.config.problem_type == "multi_label_classification"
-        probabilities = logits.sigmoid() if is_multi_label else logits.softmax(-1)
-        return {self.classifier.config.id2label[i]: float(p) for i, p in enumerate(probabilities)}
+        classifier = self.detector.model
+        scores = to_scores(classifier(**features.to(classifier.device)).logits[0], classifier.config)
+        return {classifier.config.id2label[i]: float(score) for i, score in enumerate(scores)}
+
+    def find_events(self, path: str) -> tuple[list[list[Any]], Figure | None]:
+        """Returns the events of a recording as rows of a table, and the picture of its timeline."""
+        if self.detector is None:
+            return [], None
+        ((_, timeline),) = self.detector.detect([(path, path)])
+        if isinstance(timeline, BadClipError):
+            raise timeline
+        figure = Figure(figsize=(9, timeline_height(timeline)), layout="constrained")
+        spectrogram = pooled_spectrogram(path, self.extractor)
+        draw_timeline(figure, timeline, spectrogram, self.extractor, self.detector.args.threshold, "")
+        rows = [[f"{e.start:.1f}", f"{e.end:.1f}", e.label, f"{e.score:.2f}"] for e in timeline.events]
+        return rows, figure
 
 
 def name_hit(hit: dict[str, Any]) -> str:
@@ -119,8 +140,10 @@ def build_page(args: DemoArguments) -> gr.Blocks:
                     column_widths=["18%", "57%", "25%"],
                 )
                 similar = gr.Audio(label="Similar clip", autoplay=True, interactive=False)
-            classes = gr.Label(num_top_classes=5, label="Classes", visible=demo.classifier is not None)
+            with gr.Column(scale=1, visible=demo.detector is not None):
+                classes = gr.Label(num_top_classes=5, label="Classes")
+                events = gr.Dataframe(headers=EVENT_HEADERS, label="Events", interactive=False)
         picture = gr.Plot(show_label=False)
-        recording.change(demo.analyse, recording, [hits, table, classes, picture])
+        recording.change(demo.analyse, recording, [hits, table, classes, events, picture])
         table.select(play, hits, similar)
     return page

@@ -1,0 +1,54 @@
+"""
+Finds out when which sound is in recordings of any length, by a classifier: a table of events, a label track of each
+recording for Audacity, and a plot of the labels' scores over time.
+
+    python run_scripts/run_detection.py --dataset_name garden.wav --model_name_or_path my-classifier \
+        --output_dir timeline
+    python run_scripts/run_detection.py --dataset_name path/to/recordings --model_name_or_path my-classifier \
+        --output_dir timeline --threshold 0.7 --ignore_labels background
+
+`run_classification.py` trains the classifier on short labelled clips. Each recording is cut into windows of 0.96 s, a
+new one every `--hop` seconds. A label is present where its score, the classifier's probability, reaches `--threshold`:
+where a clip has one label, only the most probable one can be, and where it may have several, each by itself.
+Neighbouring windows with the same label make an event, whose score is their mean.
+
+The output folder receives `events.csv` and `events.parquet` with the columns file, start, end, label and score, in
+seconds, a file for each recording in `labels/` and `plots/`, and `skipped.tsv`, which lists recordings that cannot be
+used. The tables are written as a whole at the end of the run, and replace those of an earlier one.
+
+A classifier has to choose one of its labels for any sound. Silence has no label, but any other sound that the
+classifier does not know may become an event of the label that is the nearest to it. The remedy is to train it with a
+class of such sounds, and to leave this class out by `--ignore_labels`.
+"""
+
+import logging
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from run_scripts.classification.detection_arguments import DetectionArguments, EventArguments
+from run_scripts.common.command_line import run_script
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Runs the job with command-line arguments and returns the path of the table of events."""
+    args, event_args = HfArgumentParser((DetectionArguments, EventArguments)).parse_args_into_dataclasses(argv)
+    # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.classification.detection import detect_sounds
+    from run_scripts.common.cpu import tune_cpu
+    from run_scripts.common.lock import locked
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("run_scripts").setLevel(logging.INFO)
+    tune_cpu()
+    with locked(args.output_path):
+        return detect_sounds(args, event_args)
+
+
+def run() -> None:
+    """The console script `cola-detect`."""
+    run_script(main)
+
+
+if __name__ == "__main__":
+    run()
