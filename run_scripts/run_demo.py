@@ -1,6 +1,6 @@
 """
 Opens a page on which you upload or record a sound, and see the clips of an indexed folder that sound like it, its
-classes if the checkpoint is a classifier, and its log-mel spectrogram.
+log-mel spectrogram and, if the checkpoint is a classifier, its classes and when each of them is heard.
 
     pip install ".[demo]"
     python run_scripts/run_embedding.py --dataset_name path/to/audio --output_dir vectors

@@ -33,6 +33,7 @@ def test_console_scripts_run_where_the_repository_is_not(installed: Path, tmp_pa
     assert {script.name for script in (installed / "bin").iterdir()} >= {
         "cola-benchmark",
         "cola-classify",
+        "cola-detect",
         "cola-embed",
         "cola-pretrain",
     }

@@ -5,18 +5,19 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from feature_extraction import BadClipError, ClipNote
+from feature_extraction import BadClipError, Clip
 from run_scripts.classification.detection_arguments import DetectionArguments, EventArguments
 from run_scripts.classification.detector import Detector, Timeline
-from run_scripts.classification.event_files import CSV, PARQUET, EventTables, write_label_track
+from run_scripts.classification.event_files import CSV, PARQUET, event_tables, write_label_track
 from run_scripts.classification.timeline import count_events, plot_timeline
 from run_scripts.common.errors import UserError
+from run_scripts.common.files import remove_temporary_files
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.skipped import SKIPPED, count_kinds, write_skipped
 from run_scripts.common.source import load_splits
 from run_scripts.embedding.embed import Meter
 from run_scripts.embedding.sharing import shared_path
-from run_scripts.embedding.source import Clip, Place, Source
+from run_scripts.embedding.source import Source
 
 
 logger = logging.getLogger(__name__)
@@ -48,25 +49,25 @@ def detect_sounds(args: DetectionArguments, event_args: EventArguments) -> Path:
     with quiet_libraries():
         source = Source(load_splits(args), args.audio_column)
     name_output = OutputNames(Path(args.dataset_name).expanduser().absolute())
-    clips = ((clip, clip.error or clip.audio) for clip in source.read(Place()))
-    notes, num_recordings, summary = [], 0, Summary()
-    with Meter(source.num_clips, 0) as meter, EventTables(folder) as tables:
+    clips = ((clip, clip.audio) for clip in source.read())
+    notes, summary = [], Summary()
+    remove_temporary_files(folder)
+    with Meter(source.num_clips, 0) as meter, event_tables(folder) as tables:
         meter.set_description_str("Detecting")
         for clip, timeline in detector.detect(clips, meter.watch):
             if isinstance(timeline, BadClipError):
-                notes.append(ClipNote(timeline.kind, clip.name, str(timeline)))
-                meter.advance(0 if clip.error else 1)
+                notes.append(clip.note(timeline))
+                meter.advance(1)
                 continue
-            num_recordings += 1
             summary.add(timeline)
             tables.add(clip.name, timeline.events)
             name = name_output(clip)
             write_label_track(folder / LABEL_TRACKS / f"{name}.txt", timeline.events)
-            if num_recordings <= args.max_plots:
+            if summary.num_recordings <= args.max_plots:
                 draw(clip, timeline, detector, folder / PLOTS / f"{name}.png")
-    write_skipped(folder, notes)
-    if num_recordings == 0:
-        raise UserError(f"No recording could be used: {folder / SKIPPED} lists the reasons.")
+        write_skipped(folder, notes)
+        if summary.num_recordings == 0:
+            raise UserError(f"No recording could be used: {folder / SKIPPED} lists the reasons.")
     if notes:
         logger.warning(f"Skipped: {count_kinds(notes)}; {folder / SKIPPED} lists them.")
     logger.info(f"{summary}\n{folder} has {CSV}, {PARQUET}, and the folders {LABEL_TRACKS} and {PLOTS}.")

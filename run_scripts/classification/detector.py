@@ -121,7 +121,7 @@ class Detector:
                 )
             model = COLAForAudioClassification.from_pretrained(checkpoint).eval()
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.hop = self._hop_samples()
+        self.window_samples, self.hop = self.extractor.num_samples(config.window_size), self._hop_samples()
         names = [config.id2label[i] for i in range(config.num_labels)]
         for name in (args.labels or []) + (args.ignore_labels or []):
             if name not in names:
@@ -168,26 +168,40 @@ class Detector:
                 yield key, error
 
     def _timeline(self, audio: AudioFile, watch: Callable[[EmbeddedClip], Iterator[np.ndarray]]) -> Timeline:
-        length = self.extractor.num_samples(self.model.config.window_size)
-        shortest = self.extractor.num_samples((self.model.config.window_size + 1) // 2)
-        windows = cut_windows(audio.blocks(), length, self.hop, shortest)
-        expected = max(1, 1 + (audio.num_samples - shortest) // self.hop)
-        rows = self._score(windows)
-        rows = np.concatenate(list(watch(EmbeddedClip(audio.num_samples / audio.sampling_rate, expected, rows))))
-        scores, levels = rows[:, :-1], rows[:, -1]
-        loudness = np.sqrt(np.square(levels).mean())
-        scores[levels <= loudness * 10 ** (-self.args.silence / 20)] = 0
+        scores, levels, seconds = self._score_recording(audio, watch)
+        scores[levels <= np.sqrt(np.square(levels).mean()) * 10 ** (-self.args.silence / 20)] = 0
         if self.args.smoothing > 1:
             scores = median_filter(scores, size=(self.args.smoothing, 1), mode="nearest")
         is_present = scores >= self.args.threshold
         if excludes_other_labels(self.model.config):
             is_present &= scores == scores.max(axis=1, keepdims=True)
-        edges = (length / 2 + self.hop * (np.arange(len(scores) + 1) - 0.5)) / audio.sampling_rate
-        edges[0], edges[-1] = 0.0, audio.num_samples / audio.sampling_rate
+        edges = self.window_samples / 2 + self.hop * (np.arange(len(scores) + 1) - 0.5)
+        edges = edges / self.extractor.sampling_rate
+        edges[0], edges[-1] = 0.0, seconds
         events = []
         for column, label in zip(self.columns, self.labels):
             events += find_events(label, scores[:, column], is_present[:, column], edges, self.args)
         return Timeline(edges, scores[:, self.columns], self.labels, sorted(events))
+
+    def _score_recording(
+        self, audio: AudioFile, watch: Callable[[EmbeddedClip], Iterator[np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """The scores `(num_windows, num_labels)` and the levels of the windows, and the length in seconds."""
+        num_samples = 0  # the length that the header of an MP3 gives is an estimate
+
+        def counted_blocks() -> Iterator[np.ndarray]:
+            nonlocal num_samples
+            for block in audio.blocks():
+                num_samples += len(block)
+                yield block
+
+        # As in the model, all windows count of which at least half lies in the recording.
+        shortest = self.extractor.num_samples((self.model.config.window_size + 1) // 2)
+        windows = cut_windows(counted_blocks(), self.window_samples, self.hop, shortest)
+        num_windows = max(1, 1 + (audio.num_samples - shortest) // self.hop)
+        chunks = EmbeddedClip(audio.num_samples / audio.sampling_rate, num_windows, self._score(windows))
+        rows = np.concatenate(list(watch(chunks)))
+        return rows[:, :-1], rows[:, -1], num_samples / audio.sampling_rate
 
     def _score(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """The scores of windows and, in the last column, their level; a few windows at a time."""

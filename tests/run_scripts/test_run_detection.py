@@ -16,7 +16,7 @@ from modeling_cola import COLAForAudioClassification
 from run_scripts import run_detection
 from run_scripts.classification import detection, timeline
 from run_scripts.classification.detector import Event, Timeline
-from run_scripts.classification.event_files import EventTables, write_label_track
+from run_scripts.classification.event_files import event_tables, write_label_track
 from run_scripts.classification.timeline import draw_timeline, format_time, pooled_spectrogram, timeline_height
 from run_scripts.common.skipped import read_notes
 
@@ -115,7 +115,7 @@ def test_tables_of_an_earlier_run_stay_whole_if_a_run_fails(
 
 def test_many_events_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("run_scripts.classification.event_files.GROUP_ROWS", 4)
-    with EventTables(tmp_path) as tables:
+    with event_tables(tmp_path) as tables:
         for i in range(7):
             tables.add(f"{i}.wav", [Event(0.12345, 1.0, 'a "b", c', 0.98765), Event(2.0, 3.0, "d\ne", 0.5)])
     table = pq.read_table(tmp_path / "events.parquet").to_pylist()

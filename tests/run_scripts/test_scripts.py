@@ -15,7 +15,7 @@ JOBS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.
 
 
 @pytest.mark.parametrize(
-    "job", ["run_pretraining", "run_classification", "run_benchmark", "prepare_audio", "quickstart"]
+    "job", ["run_pretraining", "run_classification", "run_detection", "run_benchmark", "prepare_audio", "quickstart"]
 )
 def test_help_loads_no_heavy_library(job):
     """Loading them takes several times as long as the help itself."""
