@@ -54,6 +54,21 @@ def test_an_upload_lists_similar_clips_and_classes_and_a_click_plays_one(page, t
 
 
 @pytest.mark.extra
+def test_a_classifier_tells_when_each_class_is_heard(classifier: Path, tones: Path):
+    pytest.importorskip("gradio", reason='Gradio is not installed: pip install ".[demo]"')
+    from run_scripts.demo.page import Demo
+
+    demo = Demo(DemoArguments(model_name_or_path=str(classifier)))
+    demo.detector.args.threshold = 0.01
+    *_, classes, events, picture = demo.analyse(str(tones / "high" / "3.wav"))
+    assert set(classes) == {"dog", "cat", "cow"} and sum(classes.values()) == pytest.approx(1)
+    assert events[0][0] == "0.0" and events[-1][1] == "2.0" and {event[2] for event in events} <= set(classes)
+    spectrogram, scores = picture.axes
+    assert scores.get_xlim() == (0, 2) and len(scores.get_yticklabels()) == len({event[2] for event in events})
+    assert Demo(DemoArguments()).analyse(str(tones / "high" / "3.wav"))[2:4] == (None, [])
+
+
+@pytest.mark.extra
 def test_a_space_has_all_that_its_page_needs(embedded: Path, classifier: Path, tmp_path: Path):
     pytest.importorskip("gradio", reason='Gradio is not installed: pip install ".[demo]"')
     space = tmp_path / "space"
