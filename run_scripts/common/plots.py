@@ -60,7 +60,9 @@ def _label_steps(axis: Axes, label: str) -> None:
     axis.grid(alpha=0.3)
 
 
-def plot_training_curves(history: list[dict[str, float]], path: str | Path, chance: dict[str, float]) -> None:
+def plot_training_curves(
+    history: list[dict[str, float]], path: str | Path, chance: dict[str, float], title: str = ""
+) -> None:
     """
     Plots the loss over the steps of pre-training and, if they were logged, the pretext accuracy and the accuracy of
     the probe.
@@ -73,6 +75,8 @@ def plot_training_curves(history: list[dict[str, float]], path: str | Path, chan
             Where to save the plot.
         chance (`dict[str, float]`):
             The values of `loss` and `accuracy` that guessing gives, as far as they are known.
+        title (`str`, *optional*, defaults to `""`):
+            The title of the plot.
     """
     has_accuracy = any("accuracy" in entry or "validation_accuracy" in entry for entry in history)
     probe = [(entry["step"], entry["probe_accuracy"]) for entry in history if "probe_accuracy" in entry]
@@ -88,6 +92,7 @@ def plot_training_curves(history: list[dict[str, float]], path: str | Path, chan
             steps, accuracies = zip(*probe)
             axes[-1].plot(steps, accuracies, "o-", markersize=4, linewidth=1.2, color="tab:green")
             _label_steps(axes[-1], "Linear probe accuracy (%)")
+        figure.suptitle(title, fontsize=10)
         figure.tight_layout()
 
 
@@ -105,13 +110,12 @@ def _plot_curves(
     axis.legend(fontsize=8)
 
 
-def plot_similarity_matrix(logits: np.ndarray, path: str | Path) -> None:
+def plot_similarity_matrix(logits: np.ndarray, path: str | Path, kind: str = "recordings") -> None:
     """
-    Plots the similarities of all anchors to all positives of held-out recordings. Pairs of the same recording are on
-    the diagonal.
+    Plots the similarities of all anchors to all positives of held-out pairs of this kind, which are on the diagonal.
 
     Args:
-        logits (`np.ndarray` of shape `(num_recordings, num_recordings)`):
+        logits (`np.ndarray` of shape `(num_pairs, num_pairs)`):
             The similarity of each anchor (row) to each positive (column).
         path (`str` or `Path`):
             Where to save the plot.
@@ -121,9 +125,9 @@ def plot_similarity_matrix(logits: np.ndarray, path: str | Path) -> None:
         axis = figure.subplots()
         image = axis.imshow(logits, cmap="magma", interpolation="nearest")
         axis.set(
-            title=f"{len(logits)} held-out recordings, {100 * accuracy:.0f} % matched",
-            xlabel="Positive (recording)",
-            ylabel="Anchor (recording)",
+            title=f"{len(logits)} held-out pairs of {kind}, {100 * accuracy:.0f} % matched",
+            xlabel="Positive (pair)",
+            ylabel="Anchor (pair)",
         )
         axis.xaxis.set_major_locator(_whole_numbers())
         axis.yaxis.set_major_locator(_whole_numbers())

@@ -34,11 +34,12 @@ def check_seed(seed: int) -> None:
 class DataArguments(SourceArguments):
     """The recordings to train and to validate on."""
 
-    dataset_name: list[str] = field(
+    dataset_name: list[str] | None = field(
+        default=None,
         metadata={
             "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub. If "
-            "there are several, every batch has pairs of each."
-        }
+            "there are several, every batch has pairs of each. Without any, all pairs are synthetic."
+        },
     )
     mixing_weights: list[float] | None = field(
         default=None,

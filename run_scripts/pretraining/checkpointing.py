@@ -52,6 +52,8 @@ class RunState:
     """The entries of the log."""
     sums: tuple[float, float] = (0.0, 0.0)
     """Loss and pretext accuracy, summed over the steps since the last entry of the log."""
+    synthesizer: str = ""
+    """The state of this process's `SyntheticPairs`, if there are any."""
     num_clips: int = 0
     """Clips that this process has read, including those that it skipped."""
     notes: dict[str, int] = field(default_factory=dict)

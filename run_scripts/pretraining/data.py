@@ -2,7 +2,9 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from run_scripts.common.source import load_source
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.holding_out import hold_out
+from run_scripts.pretraining.synthetic_pairs import no_recordings
 from run_scripts.pretraining.validation import HeldOutPairs
 
 
@@ -85,7 +88,7 @@ def load_data(
         `ValueError`, `FileNotFoundError`: if there is no such data set, split or column, if there are too few
             recordings, or if the mixing weights are not one positive number for each data set.
     """
-    names = data_args.dataset_name
+    names = data_args.dataset_name or []
     return [
         load_one(name, share, data_args, splits, num_candidates, seed)
         for name, share in zip(names, shares_of(data_args.mixing_weights, len(names)))
@@ -161,7 +164,7 @@ def read_held_out_pairs(
             is_labelled = row["label"] is not None and row["label"] >= 0
             labels.append(data.class_names[row["label"]] if is_labelled else "no label")
     if not drawn:
-        return HeldOutPairs(dict.fromkeys(("input_values", "positive_values", "gaps"), torch.empty(0)))
+        return HeldOutPairs.none()
     anchors, positives = (
         extractor([segments[side] for segments, _ in drawn], sampling_rate=rate, return_tensors="pt")
         for side in (0, 1)
@@ -182,9 +185,11 @@ def build_loader(
     args: PretrainingArguments,
     accelerator: Accelerator,
     state: RunState,
-) -> DataLoader:
+    num_pairs: int,
+) -> Iterable[dict[str, Any]]:
     """
-    Builds the endless loader of batches of segment pairs, which starts where `state` stands.
+    Builds the endless loader of batches of segment pairs, which starts where `state` stands. Without data sets, the
+    batches have no pairs.
 
     Args:
         sources (`list[PretrainingData]`):
@@ -194,12 +199,16 @@ def build_loader(
         max_distance (`int`, *optional*):
             Greatest distance in samples from anchor to positive. Defaults to no limit.
         args (`PretrainingArguments`):
-            Batch size, workers and seed.
+            Workers and seed.
         accelerator (`Accelerator`):
             Tells which process of how many this one is.
         state (`RunState`):
             The state of each worker's reader.
+        num_pairs (`int`):
+            Pairs of a batch.
     """
+    if not sources:
+        return repeat(no_recordings(num_samples))
     streams = [
         SegmentPairs(
             data.training,
@@ -209,7 +218,7 @@ def build_loader(
             max_distance=max_distance,
             seed=args.seed,
             held_out=data.held_out_by_shard,
-            min_clips=math.ceil(data.share * args.per_device_train_batch_size),
+            min_clips=math.ceil(data.share * num_pairs),
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             state={worker: states[i] for worker, states in state.readers.items()},
@@ -219,7 +228,7 @@ def build_loader(
     ]
     return DataLoader(
         MixedSegmentPairs(streams, [data.share for data in sources]),
-        batch_size=args.per_device_train_batch_size,
+        batch_size=num_pairs,
         collate_fn=collate_segment_pairs,
         num_workers=args.dataloader_num_workers,
         pin_memory=accelerator.device.type == "cuda",

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import get_scheduler
@@ -32,6 +31,7 @@ from run_scripts.pretraining.checkpointing import (
     save_checkpoint,
 )
 from run_scripts.pretraining.recipes import TrainingSettings
+from run_scripts.pretraining.synthetic_pairs import SyntheticPairs
 from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, validate, warn_if_degenerate
 
 
@@ -116,8 +116,8 @@ class PretrainingTrainer:
             Optimisation and augmentation.
         args (`PretrainingArguments`):
             The run.
-        loader (`DataLoader`):
-            Endless batches from `SegmentPairs`, which start where `state` stands.
+        loader (`Iterable`):
+            Endless batches from `build_loader`, which start where `state` stands.
         held_out (`HeldOutPairs`):
             What to validate on.
         probe (`LinearProbe`, *optional*):
@@ -128,6 +128,8 @@ class PretrainingTrainer:
             The arguments that a resumed run has to share, which are saved with each checkpoint.
         max_bad_fraction (`float`):
             The share of clips that may be skipped.
+        synthetic (`SyntheticPairs`, *optional*):
+            The synthetic pairs of each batch.
     """
 
     def __init__(
@@ -137,12 +139,13 @@ class PretrainingTrainer:
         extractor: COLAFeatureExtractor,
         settings: TrainingSettings,
         args: PretrainingArguments,
-        loader: DataLoader,
+        loader: Iterable[dict[str, Any]],
         held_out: HeldOutPairs,
         probe: LinearProbe | None,
         state: RunState,
         fixed_arguments: dict[str, Any],
         max_bad_fraction: float,
+        synthetic: SyntheticPairs | None = None,
     ):
         self.accelerator = accelerator
         self.extractor = extractor
@@ -155,6 +158,7 @@ class PretrainingTrainer:
         self.state = state
         self.fixed_arguments = fixed_arguments
         self.max_bad_fraction = max_bad_fraction
+        self.synthetic = synthetic
         self.num_candidates = args.per_device_train_batch_size * accelerator.num_processes
         self.skipped_clips = SkippedClips(self.output_dir / f"skipped_{accelerator.process_index}.tsv", RESUME)
         self._prepare(model)
@@ -246,6 +250,8 @@ class PretrainingTrainer:
         return batch
 
     def _training_step(self, batch: dict[str, Any]) -> COLAForPreTrainingOutput:
+        if self.synthetic:
+            batch = self.synthetic.join(batch)
         outputs = self.model(**make_features(batch, self.extractor, self.settings, self.accelerator.device))
         self.accelerator.backward(outputs.loss)
         self.optimizer.step()
@@ -258,11 +264,11 @@ class PretrainingTrainer:
         loss, state = outputs.loss.detach(), self.state
         accuracy = torch.zeros_like(loss) if outputs.accuracy is None else outputs.accuracy
         self.sums += torch.stack([loss, accuracy])
-        states = batch["state"]
-        worker = states[0].worker
         state.step = step
-        state.readers[worker] = states
-        state.next_worker = (worker + 1) % max(self.args.dataloader_num_workers, 1)
+        if states := batch["state"]:  # empty if nothing is read
+            worker = states[0].worker
+            state.readers[worker] = states
+            state.next_worker = (worker + 1) % max(self.args.dataloader_num_workers, 1)
         state.add_clips(len(batch["gaps"]), batch["notes"])
         self.skipped_clips.add(batch["notes"])
         self.bar.update()
@@ -301,6 +307,8 @@ class PretrainingTrainer:
             parts.append(f"accuracy {100 * entry['accuracy']:.1f} %")
         parts.append(f"data wait {100 * entry['data_wait']:.0f} %")
         parts.append(f"{entry['segments_per_second']:.0f} segments/s")
+        if self.synthetic:
+            parts.append(f"{self.synthetic.num_pairs} of {self.args.per_device_train_batch_size} pairs synthetic")
         parts += [f"{number} {kind}" for kind, number in sorted(self.state.notes.items())]
         return ", ".join(parts)
 
@@ -353,4 +361,6 @@ class PretrainingTrainer:
     def _save(self) -> None:
         self.state.sums = tuple(self.sums.tolist())
         self.state.scheduler = self.scheduler.state_dict()
+        if self.synthetic:
+            self.state.synthesizer = self.synthetic.state
         save_checkpoint(self.accelerator, self.model, self.state, self.fixed_arguments, self.args)

@@ -81,7 +81,7 @@ CONTRASTIVE_SETTINGS = (
 
 
 # Settings that are shares of a whole.
-SHARES = ("warmup_ratio", "mix_share")
+SHARES = ("warmup_ratio", "mix_share", "synthetic_share", "synthetic_distance")
 # The schedules of Transformers that need no arguments of their own.
 SCHEDULES = (
     "constant",
@@ -128,6 +128,14 @@ class TrainingSettings:
     )
     mask_frames: int | None = field(
         default=None, metadata={"help": "SpecAugment on the positive: greatest number of masked frames."}
+    )
+    synthetic_share: float | None = field(
+        default=None,
+        metadata={"help": "Share of synthetic pairs in each batch. Without --dataset_name, all pairs are synthetic."},
+    )
+    synthetic_distance: float | None = field(
+        default=None,
+        metadata={"help": "How far apart the parameters of a synthetic pair are: from 0 (the same) to 1 (unrelated)."},
     )
 
     def __post_init__(self) -> None:
@@ -181,6 +189,8 @@ PAPER = Recipe(
         equalizer_std=0.0,
         mask_bands=0,
         mask_frames=0,
+        synthetic_share=0.0,
+        synthetic_distance=0.25,
     ),
 )
 
@@ -200,6 +210,8 @@ MODERN = Recipe(
         equalizer_std=0.7,
         mask_bands=16,
         mask_frames=24,
+        synthetic_share=0.0,
+        synthetic_distance=0.25,
     ),
 )
 

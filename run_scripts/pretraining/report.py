@@ -81,7 +81,12 @@ def write_model_card(state: RunState, settings: dict[str, Any], output_dir: Path
     # Folders by their names alone: their paths are of this machine.
     hidden = ("output_dir", "license")
     shown = {name: value for name, value in settings.items() if value is not None and name not in hidden}
-    shown["dataset_name"] = ", ".join(Path(name).name for name in shown["dataset_name"])
+    names = [Path(name).name for name in settings["dataset_name"] or ()]
+    if names:
+        shown["dataset_name"] = ", ".join(names)
+    data_name = " and ".join(
+        [", ".join(names)] * bool(names) + ["synthetic sounds"] * bool(settings["synthetic_share"])
+    )
     for name in ("probe_data", "model_name_or_path", "teacher_name_or_path"):
         if name in shown:
             shown[name] = Path(shown[name]).name
@@ -96,8 +101,8 @@ def write_model_card(state: RunState, settings: dict[str, Any], output_dir: Path
     write_card(
         output_dir / "README.md",
         "encoder",
-        _card_data(settings, shown["dataset_name"], metrics, output_dir.resolve().name),
-        data_name=shown["dataset_name"],
+        _card_data(settings, data_name, metrics, output_dir.resolve().name),
+        data_name=data_name,
         model_name=output_dir.name,
         source=_describe_objective(shown),
         settings=shown,
@@ -116,18 +121,18 @@ def _describe_objective(settings: dict[str, Any]) -> str:
 
 
 def _card_data(settings: dict[str, Any], data_name: str, metrics: dict[str, float], name: str) -> ModelCardData:
-    """What the Hub reads: where data and weights are from, and the pretext accuracy on the held-out recordings."""
+    """What the Hub reads: where data and weights are from, and the pretext accuracy on the held-out pairs."""
     tags = ["audio", "cola", "self-supervised-learning"]
     if settings["objective"] == "contrastive":
         tags.insert(2, "contrastive-learning")
-    data = [name for name in settings["dataset_name"] if hub_name(name)]
+    data = [name for name in settings["dataset_name"] or () if hub_name(name)]
     results = None
     if "validation_accuracy" in metrics:
         pretext_accuracy = EvalResult(
             task_type="feature-extraction",
             dataset_type=data[0] if len(data) == 1 else data_name,
             dataset_name=data_name,
-            dataset_split="held-out recordings",
+            dataset_split="held-out pairs",
             metric_type="accuracy",
             metric_name="pretext accuracy",
             metric_value=round(metrics["validation_accuracy"], 4),
@@ -155,17 +160,17 @@ def draw_plots(
     output_dir: Path,
 ) -> None:
     """
-    Draws the training curves, and of the held-out recordings the similarity matrix, if the objective computes
+    Draws the training curves, and of the held-out pairs the similarity matrix, if the objective computes
     similarities, and a map of their embeddings.
     """
     chance = {"accuracy": 1 / batch_size}
     if isinstance(model, COLAForPreTraining):  # which gathers the positives of all processes
         num_candidates = batch_size * num_processes
         chance = {"loss": np.log(num_candidates), "accuracy": 1 / num_candidates}
-    plot_training_curves(state.history, output_dir / "training_curves.png", chance)
+    plot_training_curves(state.history, output_dir / "training_curves.png", chance, f"Pairs of {held_out.kind}")
     if len(held_out) < MIN_RECORDINGS_TO_PLOT:
         logger.info(
-            f"The number of held-out recordings is {len(held_out)}. A similarity matrix and a map are drawn from "
+            f"The number of held-out pairs is {len(held_out)}. A similarity matrix and a map are drawn from "
             f"{MIN_RECORDINGS_TO_PLOT} on."
         )
         return
@@ -175,14 +180,14 @@ def draw_plots(
         segments = torch.cat([held_out.inputs["input_values"], held_out.inputs["positive_values"]])
         embeddings = model.cola(segments.to(model.device)).pooler_output
     if logits is not None:
-        plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png")
+        plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png", held_out.kind)
     labels = None if held_out.labels is None else held_out.labels * 2  # of the anchors, then of the positives
     plot_embedding_map(
         embeddings.float().cpu().numpy(),
         output_dir / "embedding_map.png",
         labels,
         pairs=True,
-        title="Two segments of each held-out recording, joined by a line (t-SNE of h)",
+        title=f"Held-out pairs of {held_out.kind}, joined by lines (t-SNE of h)",
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from run_scripts.pretraining.recipes import (
     override,
 )
 from run_scripts.pretraining.report import draw_plots, push_to_hub, save_results, settings_in_force
+from run_scripts.pretraining.synthetic_pairs import SyntheticPairs
 from run_scripts.pretraining.validation import LinearProbe
 
 
@@ -122,7 +124,7 @@ def train(
         args (`PretrainingArguments`):
             The run.
         data_args (`DataArguments`):
-            The recordings.
+            The recordings. Without any, all pairs are synthetic.
         model_settings, training_settings (`ModelSettings` and `TrainingSettings`, *optional*):
             Values that take the place of the recipe's.
         dataset (`DatasetDict` or `IterableDatasetDict`, *optional*):
@@ -164,6 +166,8 @@ def run(
         # The weights are alike, but each process has a batch of its own, which it augments in its own way.
         set_seed(args.seed + accelerator.process_index)
     training = override(RECIPES[args.recipe].training, training_settings or TrainingSettings())
+    if data_args.dataset_name is None:
+        training = replace(training, synthetic_share=1.0)
     settings = settings_in_force(model, training, data_args, args)
     make_output_dir(output_dir, model, args.save_total_limit)
     repo_id = None
@@ -197,23 +201,51 @@ def build_trainer(
     num_candidates = args.per_device_train_batch_size * accelerator.num_processes
     if num_candidates == 1 and args.objective in ("contrastive", "triplet"):
         raise UserError("--per_device_train_batch_size 1 leaves an anchor without negatives: use at least 2.")
-    data = load_data(data_args, dataset, num_candidates, args.seed)
+    num_synthetic, num_recorded = split_batch(training, args, data_args)
+    data = load_data(data_args, dataset, num_recorded * accelerator.num_processes, args.seed)
     rate = extractor.sampling_rate
     num_samples = extractor.num_samples(model.config.window_size * model.num_windows)
     max_distance = training.max_distance_samples(rate)
+    held_out, synthetic = read_held_out_pairs(data, extractor, num_samples, max_distance), None
+    if num_synthetic:
+        settings = (num_samples, rate, training.synthetic_distance, accelerator.device, args.seed)
+        # In the proportions of a batch. Stream 0 has none of the sounds of the processes' streams.
+        num_held_out = len(held_out) * num_synthetic // num_recorded if data else data_args.validation_clips
+        held_out = held_out.with_synthetic(SyntheticPairs(num_held_out, *settings, 0).held_out(extractor))
+        synthetic = SyntheticPairs(num_synthetic, *settings, 1 + accelerator.process_index, state.synthesizer)
     return PretrainingTrainer(
         accelerator=accelerator,
         model=model,
         extractor=extractor,
         settings=training,
         args=args,
-        loader=build_loader(data, num_samples, rate, max_distance, args, accelerator, state),
-        held_out=read_held_out_pairs(data, extractor, num_samples, max_distance),
+        loader=build_loader(data, num_samples, rate, max_distance, args, accelerator, state, num_recorded),
+        held_out=held_out,
         probe=LinearProbe(data_args.probe_data, extractor) if data_args.probe_data else None,
         state=state,
         fixed_arguments=fixed_arguments,
         max_bad_fraction=data_args.max_bad_fraction,
+        synthetic=synthetic,
     )
+
+
+def split_batch(training: TrainingSettings, args: PretrainingArguments, data_args: DataArguments) -> tuple[int, int]:
+    """
+    How many pairs of a process's batch are synthetic, and how many are of recordings.
+
+    Raises:
+        `UserError`: if the share of synthetic pairs leaves none of a kind, or if the objective has no use for them.
+    """
+    total, share = args.per_device_train_batch_size, training.synthetic_share
+    count = round(share * total)
+    if share and args.objective == "temporal_gap":
+        raise UserError("--objective temporal_gap needs recordings: synthetic sounds have no gap between them.")
+    if data_args.dataset_name is not None and (share > 0 and count == 0 or count == total):
+        raise UserError(
+            f"--synthetic_share {share} makes {count} of {total} pairs synthetic: choose one that leaves pairs of "
+            "both kinds, or leave out --dataset_name."
+        )
+    return count, total - count
 
 
 def finish(trainer: PretrainingTrainer, settings: dict[str, Any], repo_id: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What the objective and a linear probe make of held-out recordings during training."""
+"""What the objective and a linear probe make of held-out pairs during training."""
 
 import logging
 from collections.abc import Iterator
@@ -23,17 +23,33 @@ logger = logging.getLogger(__name__)
 @dataclass
 class HeldOutPairs:
     """
-    One pair of segments of each held-out recording, not augmented.
+    One pair of segments of each held-out recording, or pairs of synthetic sounds, not augmented.
 
     Args:
         inputs (`dict[str, torch.Tensor]`):
             The arguments of an objective's `forward`: `input_values`, `positive_values` and `gaps`.
         labels (`list[str]`, *optional*):
-            The label of each recording, for the plots.
+            The label of each pair, for the plots.
+        kind (`str`, *optional*, defaults to `"recordings"`):
+            What the pairs are of, for the plots.
     """
 
     inputs: dict[str, torch.Tensor]
     labels: list[str] | None = None
+    kind: str = "recordings"
+
+    @classmethod
+    def none(cls) -> "HeldOutPairs":
+        return cls(dict.fromkeys(("input_values", "positive_values", "gaps"), torch.empty(0)))
+
+    def with_synthetic(self, pairs: "HeldOutPairs") -> "HeldOutPairs":
+        """These pairs and synthetic ones, which are labelled as such, in random order."""
+        if not len(self):
+            return pairs
+        labels = (self.labels or ["recordings"] * len(self)) + ["synthetic"] * len(pairs)
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        inputs = {name: torch.cat([values, pairs.inputs[name]])[order] for name, values in self.inputs.items()}
+        return HeldOutPairs(inputs, [labels[i] for i in order], f"{self.kind} and {pairs.kind}")
 
     def __len__(self) -> int:
         return len(self.inputs["gaps"])
@@ -65,7 +81,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 def validate(model: COLAPreTrainedModel, pairs: HeldOutPairs, batch_size: int) -> dict[str, float]:
     """
-    Computes the objective on held-out recordings, in each process for itself.
+    Computes the objective on held-out pairs, in each process for itself.
 
     Returns:
         `validation_loss`, and for objectives that compare recordings `validation_accuracy` and `validation_cosine`,

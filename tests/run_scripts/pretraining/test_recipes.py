@@ -45,6 +45,8 @@ TRAINING_VALUES = {
     "equalizer_std": 0.3,
     "mask_bands": 4,
     "mask_frames": 6,
+    "synthetic_share": 0.5,
+    "synthetic_distance": 0.1,
 }
 
 
