@@ -10,12 +10,13 @@ TASKS ?=
 EXTRAS := browser,demo,maeb,notebook,onnx,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 checkpoints \
+.PHONY: help install quickstart pretrain-synthetic pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 checkpoints \
 	demo benchmark benchmark-speed test test-slow test-extras style quality precommit clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
 	@echo "make quickstart DATA=folder     the same on your own audio"
+	@echo "make pretrain-synthetic         pre-train without any data, on pairs of synthetic sounds"
 	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
@@ -49,6 +50,12 @@ PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_d
 	--resume_from_checkpoint $(FLAGS)
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
+
+# Without any data: on pairs of synthetic sounds.
+pretrain-synthetic: FLAGS := --max_steps 1000
+pretrain-synthetic: install
+	$(PRETRAIN)
+	$(MEASURE)
 
 # The two recipes of docs/runs.md; the first is that of cola-compact.
 pretrain-best: FLAGS := --max_steps 600

@@ -109,6 +109,12 @@ FIGURES = {
         16,
         [Subject("random_segments", "segment_reading"), Subject("soundfile alone", "plain_reading")],
     ),
+    "synthetic_pairs": Figure(
+        "Synthetic pairs of 0.96 s, one thread",
+        "pairs/s",
+        64,
+        [Subject("SyntheticPairs", "synthetic_pairs")],
+    ),
     "start": Figure(
         "Start of a process",
         "s",

@@ -175,6 +175,18 @@ def keras_training_step(num_pairs: int = 32) -> Turn:
     return turn
 
 
+def synthetic_pairs(num_pairs: int = 64) -> Turn:
+    """Pairs of synthetic sounds, as pre-training makes them, on one thread."""
+    import torch
+
+    from run_scripts.common.cpu import tune_cpu
+    from run_scripts.pretraining.synthetic_pairs import SyntheticPairs
+
+    tune_cpu()
+    torch.set_num_threads(1)
+    return SyntheticPairs(num_pairs, 15600, 16000, 0.25, torch.device("cpu"), seed=0).draw
+
+
 def audioset_clips(num_clips: int) -> list[bytes]:
     """Clips of 10 s in AudioSet's format: tones in noise, as FLAC with 48 kHz, two channels and 24 bits."""
     import soundfile
