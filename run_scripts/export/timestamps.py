@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from modeling_cola.modeling_cola import folded_batch_norm
 from run_scripts.common.checkpoints import load_encoder
 
 
@@ -58,7 +59,9 @@ class TimestampEmbedder(nn.Module):
         frames = F.pad(frames, (0, 0, self.half, num_frames), value=config.padding_value)[:, :num_frames]
         embed = self._pool_feature_maps if config.encoder == "compact" else self._encode_windows
         samples = self.first_centre + self.hop_samples * torch.arange(num_windows, device=audio.device)
-        return embed(frames).float(), 1000 * samples / self.extractor.sampling_rate
+        with folded_batch_norm(self.model):
+            embeddings = embed(frames).float()
+        return embeddings, 1000 * samples / self.extractor.sampling_rate
 
     def _encode_windows(self, frames: torch.Tensor) -> torch.Tensor:
         windows = frames.unfold(1, self.model.config.window_size, HOP_FRAMES).transpose(2, 3)

@@ -169,7 +169,7 @@ class PretrainingTrainer:
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             # With statistics of its own on each GPU, BatchNorm would reveal which positives are on the anchor's GPU.
             model = convert_sync_batchnorm(model)
-        model = model.train().to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
+        model = model.train().to(memory_format=model.memory_format)  # faster convolutions, on CPUs too
         if self.args.torch_compile:
             # In place, so that the names of the weights stay as they are. It takes nearly all of a step, and what is
             # left out depends on masks and on other processes.

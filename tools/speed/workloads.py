@@ -107,7 +107,7 @@ def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Turn:
     tune_cpu()
     settings = RECIPES[recipe].training
     model, extractor = build_model(PretrainingArguments(output_dir="", recipe=recipe))
-    model = model.train().to(memory_format=torch.channels_last)
+    model = model.train().to(memory_format=model.memory_format)
     optimizer = build_optimizer(model, settings)
     waveforms = 0.1 * torch.randn(2 * num_pairs, extractor.num_samples(model.config.window_size))
     lengths = torch.full((2 * num_pairs,), waveforms.shape[1])
