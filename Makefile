@@ -22,7 +22,7 @@ help:
 	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
 	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0, which learns from cola-base"
 	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
-	@echo "make benchmark TASKS=folder     measure the checkpoints on labelled clips: the tables of the model card"
+	@echo "make benchmark TASKS=folder     measure the checkpoints on labelled clips, and write the tables of the cards"
 	@echo "make demo INDEX=folder          open a page that finds similar clips in a folder of run_embedding.py"
 	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
@@ -82,8 +82,8 @@ pretrain-base pretrain-b0-first pretrain-b0: install
 		"$(SHARDS)/music" "$(SHARDS)/speech"
 	$(MEASURE)
 
-# The tables of model_card.md, in hours. BatchNorm's statistics are frozen where EfficientNet-B0 is fine-tuned, which is
-# computed in float32: bfloat16 makes its depthwise convolutions slower.
+# The tables of model_card.md and of the checkpoints' cards, in hours. BatchNorm's statistics are frozen where
+# EfficientNet-B0 is fine-tuned, which is computed in float32: bfloat16 makes its depthwise convolutions slower.
 BENCHMARK = run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" --seeds 3 --output_dir outputs/$@
 TRAINED := --modes supervised fine-tuned --batch_size 16 --lr_scheduler_type linear
 benchmark: install
@@ -94,6 +94,8 @@ benchmark: install
 		$(BENCHMARK)-trained $(TRAINED) --checkpoints modeling_cola/cola-compact modeling_cola/cola-base
 	$(BIN)/python $(BENCHMARK)-trained-efficientnet $(TRAINED) --freeze_batch_norm \
 		--checkpoints modeling_cola/cola-efficientnet-b0
+	$(BIN)/python -m tools.write_tables outputs/$@-frozen outputs/$@-trained outputs/$@-trained-efficientnet
+	cp outputs/$@-frozen/learning_curves.png docs
 
 benchmark-speed: install
 	$(BIN)/python -m tools.measure_speed --output_dir outputs/speed
