@@ -61,7 +61,7 @@ class Index:
         for part in parts:
             table = pq.read_table(part)
             vectors = table["vector"].combine_chunks().flatten().to_numpy()
-            self.vectors[first : first + len(table)] = vectors.reshape(len(table), -1)
+            self.vectors[first : first + len(table)] = vectors.reshape(-1, self.vectors.shape[1])
             tables.append(table.drop_columns("vector"))
             first += len(table)
         self.rows = Dataset(pa.concat_tables(tables).combine_chunks())
