@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from scipy.ndimage import median_filter
 
-from feature_extraction import SILENCE, AudioFile, BadClipError, COLAFeatureExtractor, open_audio
+from feature_extraction import SILENCE, AudioFile, BadClipError, open_audio
 from modeling_cola import COLAConfig, COLAForAudioClassification
 from run_scripts.classification.detection_arguments import EventArguments
+from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
 from run_scripts.common.errors import UserError
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.embedding.encode import EmbeddedClip
@@ -112,14 +113,14 @@ class Detector:
     def __init__(self, checkpoint: str, args: EventArguments):
         self.args = args
         with quiet_libraries(warnings=True):
-            self.extractor = COLAFeatureExtractor.from_pretrained(checkpoint)
-            config = COLAConfig.from_pretrained(checkpoint)
+            config = load_config(checkpoint)
             if not is_classifier(config):
                 raise UserError(
                     f"--model_name_or_path {checkpoint} is not a classifier: train one on labelled clips with "
                     "run_classification.py, and name its folder."
                 )
-            model = COLAForAudioClassification.from_pretrained(checkpoint).eval()
+            model = load_checkpoint(COLAForAudioClassification, checkpoint).eval()
+            self.extractor = load_extractor(checkpoint)
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.window_samples, self.hop = self.extractor.num_samples(config.window_size), self._hop_samples()
         names = [config.id2label[i] for i in range(config.num_labels)]

@@ -7,8 +7,8 @@ import pytest
 
 from helpers import write_tones
 from tools import measure_reading, measure_speed
-from tools.speed import growth, turns, workloads
-from tools.speed.figures import FIGURES
+from tools.speed import growth, rounds, workloads
+from tools.speed.comparisons import COMPARISONS
 
 
 def table_of(printed: str) -> list[list[str]]:
@@ -42,14 +42,14 @@ def test_measure_speed(tmp_path, capsys):
 
 
 def test_every_figure_has_its_workload():
-    subjects = [subject for figure in FIGURES.values() for subject in figure.subjects]
+    subjects = [subject for comparison in COMPARISONS.values() for subject in comparison.subjects]
     assert all(callable(getattr(workloads, subject.workload)) for subject in subjects)
     assert all(callable(getattr(growth, grows.measurement)) for grows in growth.GROWTHS.values())
 
 
 def test_a_missing_package_leaves_its_subject_out(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "soundfile", None)
-    turns.serve("plain_reading")
+    rounds.serve("plain_reading")
     assert "soundfile" in capsys.readouterr().out
 
 

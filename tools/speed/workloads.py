@@ -1,5 +1,5 @@
 """
-The work of each subject. A function sets it up, imports what it needs, and returns a function that does one turn.
+The work of each subject. A function sets it up, imports what it needs, and returns a function that does it once.
 
 Peers are built from their default configurations, with random weights, since the values do not change the time.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 
-Turn = Callable[[], object]
+Run = Callable[[], object]
 
 
 def noise(num_clips: int, seconds: int, sampling_rate: int = 16000) -> list[np.ndarray]:
@@ -22,7 +22,7 @@ def noise(num_clips: int, seconds: int, sampling_rate: int = 16000) -> list[np.n
     return list(samples)
 
 
-def features(name: str, num_clips: int = 32) -> Turn:
+def features(name: str, num_clips: int = 32) -> Run:
     """Log-mel features by the class of this name in Transformers, or by `"cola"`'s."""
     import transformers
 
@@ -52,13 +52,13 @@ def cola_embedder(encoder: str) -> Callable[[list[np.ndarray]], object]:
     return embed
 
 
-def cola_embedding(encoder: str, num_clips: int | str = 32, seconds: int | str = 10) -> Turn:
+def cola_embedding(encoder: str, num_clips: int | str = 32, seconds: int | str = 10) -> Run:
     """Embeddings by `COLAModel`, features included."""
     embed, clips = cola_embedder(encoder), noise(int(num_clips), int(seconds))
     return lambda: embed(clips)
 
 
-def ast_embedding(num_clips: int = 32) -> Turn:
+def ast_embedding(num_clips: int = 32) -> Run:
     """Embeddings by the Audio Spectrogram Transformer, of 86 million parameters."""
     import torch
     from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
@@ -67,14 +67,14 @@ def ast_embedding(num_clips: int = 32) -> Turn:
     clips = noise(num_clips, 10)
 
     @torch.inference_mode()
-    def turn() -> None:
+    def run() -> None:
         for clip in clips:  # one by one, which is as fast on a CPU and takes little memory
             model(**extractor(clip, sampling_rate=16000, return_tensors="pt"))
 
-    return turn
+    return run
 
 
-def wav2vec2_embedding(num_clips: int = 32) -> Turn:
+def wav2vec2_embedding(num_clips: int = 32) -> Run:
     """Embeddings by wav2vec 2.0, of 95 million parameters."""
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
@@ -83,14 +83,14 @@ def wav2vec2_embedding(num_clips: int = 32) -> Turn:
     clips = noise(num_clips, 10)
 
     @torch.inference_mode()
-    def turn() -> None:
+    def run() -> None:
         for clip in clips:
             model(**extractor(clip, sampling_rate=16000, return_tensors="pt"))
 
-    return turn
+    return run
 
 
-def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Turn:
+def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Run:
     """
     A step as pre-training takes it. The features of the pairs are computed and augmented in each step if `"features"`
     is among the parts, and once beforehand if not.
@@ -114,16 +114,16 @@ def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Turn:
     batch = {"waveforms": waveforms, "lengths": lengths, "gaps": torch.zeros(num_pairs)}
     ready = make_features(batch, extractor, settings, waveforms.device)
 
-    def turn() -> None:
+    def run() -> None:
         inputs = make_features(batch, extractor, settings, waveforms.device) if "features" in parts else ready
         model(**inputs).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return turn
+    return run
 
 
-def plain_training_step(num_pairs: int = 32) -> Turn:
+def plain_training_step(num_pairs: int = 32) -> Run:
     """The same objective as a few lines of PyTorch around timm's EfficientNet-B0, with nothing tuned."""
     import timm
     import torch
@@ -136,17 +136,17 @@ def plain_training_step(num_pairs: int = 32) -> Turn:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     segments = torch.randn(2 * num_pairs, 1, 96, 64)
 
-    def turn() -> None:
+    def run() -> None:
         anchors, positives = head(encoder(segments)).chunk(2)
         logits = similarity(anchors) @ positives.T
         nn.functional.cross_entropy(logits, torch.arange(num_pairs)).backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return turn
+    return run
 
 
-def keras_training_step(num_pairs: int = 32) -> Turn:
+def keras_training_step(num_pairs: int = 32) -> Run:
     """The same objective around Keras' EfficientNet-B0, in a graph, as in the authors' code."""
     import tensorflow as tf
     from tensorflow import keras
@@ -164,7 +164,7 @@ def keras_training_step(num_pairs: int = 32) -> Turn:
     segments = tf.random.normal((2 * num_pairs, 96, 64, 1))
 
     @tf.function
-    def turn() -> None:
+    def run() -> None:
         with tf.GradientTape() as tape:
             anchors, positives = tf.split(model(segments, training=True), 2)
             logits = tf.matmul(similarity(anchors), positives, transpose_b=True)
@@ -172,10 +172,10 @@ def keras_training_step(num_pairs: int = 32) -> Turn:
             loss = tf.reduce_mean(losses)
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
 
-    return turn
+    return run
 
 
-def synthetic_pairs(num_pairs: int = 64) -> Turn:
+def synthetic_pairs(num_pairs: int = 64) -> Run:
     """Pairs of synthetic sounds, as pre-training makes them, on one thread."""
     import torch
 
@@ -201,7 +201,7 @@ def audioset_clips(num_clips: int) -> list[bytes]:
     return clips
 
 
-def segment_reading(num_clips: int = 16) -> Turn:
+def segment_reading(num_clips: int = 16) -> Run:
     """Two segments of each clip, as pre-training reads them: decoded, mixed to mono and resampled to 16 kHz."""
     from feature_extraction import random_segments
 
@@ -209,22 +209,42 @@ def segment_reading(num_clips: int = 16) -> Turn:
     return lambda: [random_segments(clip, 15600, rng) for clip in clips]
 
 
-def plain_reading(num_clips: int = 16) -> Turn:
+def plain_reading(num_clips: int = 16) -> Run:
     """Two crops of the same length of each clip, decoded by soundfile and nothing else."""
     import soundfile
 
     clips, rng = audioset_clips(num_clips), np.random.default_rng(0)
 
-    def turn() -> None:
+    def run() -> None:
         for clip in clips:
             with soundfile.SoundFile(io.BytesIO(clip)) as file:
                 for start in rng.integers(0, 480_000 - 46_800, 2):
                     file.seek(start)
                     file.read(46_800, dtype="float32")
 
-    return turn
+    return run
 
 
-def python(*arguments: str) -> Turn:
+def python(*arguments: str) -> Run:
     """A Python process from its start to its end."""
     return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def first_embedding() -> None:
+    """Embeds one clip of noise with the checkpoint of this repository."""
+    import torch
+    from transformers import logging
+
+    from feature_extraction import COLAFeatureExtractor
+    from modeling_cola import COLAModel
+    from run_scripts.common.command_line import ROOT
+
+    logging.disable_progress_bar()
+    checkpoint = ROOT / "modeling_cola" / "cola-compact"
+    extractor, model = COLAFeatureExtractor.from_pretrained(checkpoint), COLAModel.from_pretrained(checkpoint)
+    with torch.inference_mode():
+        model(**extractor(noise(1, 1), sampling_rate=16000, return_tensors="pt"))
+
+
+if __name__ == "__main__":
+    first_embedding()

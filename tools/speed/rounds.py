@@ -1,4 +1,4 @@
-"""Measuring in turns: each subject has a process of its own, and all of them wait while one does its turn."""
+"""Measuring in rounds: each subject has a process of its own, and all of them wait while one runs."""
 
 import subprocess
 import sys
@@ -6,14 +6,14 @@ import time
 from contextlib import ExitStack
 
 from tools.speed import workloads
-from tools.speed.figures import Figure, Subject
+from tools.speed.comparisons import Comparison, Subject
 
 
 class Worker:
     """A process that is set up for one subject. Use it as a context manager, which ends the process."""
 
     def __init__(self, subject: Subject):
-        command = [sys.executable, "-m", "tools.speed.turns", subject.workload, *subject.arguments]
+        command = [sys.executable, "-m", "tools.speed.rounds", subject.workload, *subject.arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> "Worker":
@@ -35,23 +35,23 @@ class Worker:
             raise RuntimeError(f"This process failed, see above: {' '.join(self.process.args)}")
         return line
 
-    def turn(self) -> float:
-        """Has the process do one turn, and returns the seconds that it took."""
+    def run(self) -> float:
+        """Has the process do its work once, and returns the seconds that it took."""
         print(file=self.process.stdin, flush=True)
         return float(self.answer())
 
 
-def measure(figure: Figure, num_rounds: int) -> tuple[dict[str, list[float]], list[str]]:
+def measure(comparison: Comparison, num_rounds: int) -> tuple[dict[str, list[float]], list[str]]:
     """
-    Measures a figure in rounds, in each of which every subject has one turn.
+    Measures a comparison in rounds, in each of which every subject runs once.
 
     Returns:
-        The seconds of the turns of each subject, and the subjects that were left out because a package is missing, as
+        The seconds of the runs of each subject, and the subjects that were left out because a package is missing, as
         sentences.
     """
     seconds, left_out = {}, []
     with ExitStack() as stack:
-        workers = {subject.name: stack.enter_context(Worker(subject)) for subject in figure.subjects}
+        workers = {subject.name: stack.enter_context(Worker(subject)) for subject in comparison.subjects}
         for name, worker in list(workers.items()):
             answer = worker.answer()
             if answer != "ready":
@@ -59,15 +59,15 @@ def measure(figure: Figure, num_rounds: int) -> tuple[dict[str, list[float]], li
                 del workers[name]
         for _ in range(num_rounds):
             for name, worker in workers.items():
-                seconds.setdefault(name, []).append(worker.turn())
+                seconds.setdefault(name, []).append(worker.run())
     return seconds, left_out
 
 
 def serve(workload: str, *arguments: str) -> None:
-    """What a worker does: it says that it is ready, or which package is missing, and does a turn for each line."""
+    """What a worker does: it says that it is ready, or which package is missing, and runs for each line."""
     try:
-        turn = getattr(workloads, workload)(*arguments)
-        turn()  # to warm up
+        run = getattr(workloads, workload)(*arguments)
+        run()  # to warm up
     except ImportError as error:
         print(" ".join(str(error).split()), flush=True)
         return
@@ -76,7 +76,7 @@ def serve(workload: str, *arguments: str) -> None:
         started, count = time.perf_counter(), 0
         # For a second, since the first repetition finds the caches full of what the others have left there.
         while not count or time.perf_counter() - started < 1:
-            turn()
+            run()
             count += 1
         print((time.perf_counter() - started) / count, flush=True)
 

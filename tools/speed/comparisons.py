@@ -1,4 +1,4 @@
-"""What `measure_speed.py` compares: for each figure, this project's way and what people would use in its place."""
+"""What `measure_speed.py` compares: for each comparison, this project's way and what people would use in its place."""
 
 from dataclasses import dataclass
 
@@ -23,9 +23,9 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Comparison:
     """
-    Subjects that do the same work, and take turns. The first of them is this project's.
+    Subjects that do the same work, one after another in each round. The first of them is this project's.
 
     Args:
         title (`str`):
@@ -33,11 +33,11 @@ class Figure:
         unit (`str`):
             The unit of the speed, or of the time if `is_time`.
         amount (`float`):
-            How many of these units one turn does. The time of a turn is multiplied by it if `is_time`.
+            How many of these units one run does. The time of a run is multiplied by it if `is_time`.
         subjects (`list[Subject]`):
             What is compared.
         is_time (`bool`, *optional*, defaults to `False`):
-            Whether the figure is a time, of which less is better.
+            Whether it is a time, of which less is better.
     """
 
     title: str
@@ -47,12 +47,12 @@ class Figure:
     is_time: bool = False
 
     def value(self, seconds: float) -> float:
-        """The figure of a turn that took this long."""
+        """The speed, or the time, of a run that took this long."""
         return self.amount * seconds if self.is_time else self.amount / seconds
 
 
-FIGURES = {
-    "log_mel": Figure(
+COMPARISONS = {
+    "log_mel": Comparison(
         "Log-mel features, 32 clips of 10 s",
         "x real time",
         320,
@@ -63,7 +63,7 @@ FIGURES = {
             Subject("ClapFeatureExtractor", "features", ("ClapFeatureExtractor",)),
         ],
     ),
-    "embedding": Figure(
+    "embedding": Comparison(
         "Embedding, 32 clips of 10 s, features included",
         "x real time",
         320,
@@ -74,7 +74,7 @@ FIGURES = {
             Subject("Wav2Vec2Model", "wav2vec2_embedding"),
         ],
     ),
-    "latency": Figure(
+    "latency": Comparison(
         "One clip of 1 s, from waveform to embedding",
         "ms",
         1000,
@@ -84,7 +84,7 @@ FIGURES = {
         ],
         is_time=True,
     ),
-    "training_b0": Figure(
+    "training_b0": Comparison(
         "Training step, EfficientNet-B0, 32 pairs",
         "segments/s",
         64,
@@ -94,7 +94,7 @@ FIGURES = {
             Subject("Keras, as in the authors' code", "keras_training_step"),
         ],
     ),
-    "training_best": Figure(
+    "training_best": Comparison(
         "Training step, --recipe best, 32 pairs",
         "segments/s",
         64,
@@ -103,19 +103,19 @@ FIGURES = {
             Subject("without", "training_step", ("best",)),
         ],
     ),
-    "reading": Figure(
+    "reading": Comparison(
         "Reading two crops of 10 s of FLAC, 48 kHz, stereo, 24 bits, one core",
         "pairs/s",
         16,
         [Subject("random_segments", "segment_reading"), Subject("soundfile alone", "plain_reading")],
     ),
-    "synthetic_pairs": Figure(
+    "synthetic_pairs": Comparison(
         "Synthetic pairs of 0.96 s, one thread",
         "pairs/s",
         64,
         [Subject("SyntheticPairs", "synthetic_pairs")],
     ),
-    "start": Figure(
+    "start": Comparison(
         "Start of a process",
         "s",
         1,
@@ -123,7 +123,7 @@ FIGURES = {
             Subject("import modeling_cola", "python", ("-c", "import modeling_cola")),
             Subject("import torch, timm", "python", ("-c", "import torch, timm")),
             Subject("run_pretraining.py --help", "python", ("-m", "run_scripts.run_pretraining", "--help")),
-            Subject("first embedding", "python", ("-m", "tools.speed.first_embedding")),
+            Subject("first embedding", "python", ("-m", "tools.speed.workloads")),
         ],
         is_time=True,
     ),
