@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from feature_extraction import COLAFeatureExtractor, open_audio
 from run_scripts.classification.detector import Timeline
@@ -112,6 +112,9 @@ def draw_timeline(
         2, 1, sharex=True, gridspec_kw={"height_ratios": [2, 0.6 * len(labels)], "hspace": 0.06}
     )
     _draw_spectrogram(picture, spectrogram, timeline.seconds, extractor)
+    num_labels = len({event.label for event in timeline.events})
+    if num_labels > MAX_LANES:
+        title += f" ({MAX_LANES} of {num_labels} labels: those of the longest events)"
     picture.set_title(title, loc="left")
     num_events = Counter(event.label for event in timeline.events)
     for row, label in enumerate(labels):
@@ -124,6 +127,7 @@ def draw_timeline(
     names = [f"{label}: {count_events(num_events[label])}" for label in reversed(labels)]
     lanes.set_yticks(np.arange(len(labels)) + LANE / 2, names)
     lanes.set(xlim=(0, timeline.seconds), ylim=(-0.05, len(labels)), xlabel=f"Time ({clock_unit(timeline.seconds)})")
+    lanes.xaxis.set_major_locator(MultipleLocator(tick_seconds(timeline.seconds)))
     lanes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: format_time(seconds, timeline.seconds)))
     lanes.tick_params(axis="y", length=0)
     for base in range(1, len(labels)):
@@ -168,6 +172,12 @@ def _draw_scores(axis: Axes, timeline: Timeline, label: str, base: float, colour
 def count_events(count: int) -> str:
     """Writes a number of events."""
     return f"{count:,} event{'s' * (count != 1)}"
+
+
+def tick_seconds(total: float) -> float:
+    """The distance of at most twelve ticks on an axis of `total` seconds: a part of a minute, an hour or a day."""
+    steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200]
+    return next((step for step in steps if total / step <= 12), total / 12)
 
 
 def clock_unit(total: float) -> str:

@@ -172,8 +172,9 @@ def test_a_plot_has_a_lane_for_each_label_with_events(tmp_path: Path):
     ]
     assert picture.get_xlim() == lanes.get_xlim() == (0, 50)
     everywhere = [Event(0.0, float(i + 1), label, 0.9) for i, label in enumerate(labels)]
-    _, lanes = drawn(Timeline(np.linspace(0, 50, 101), scores, labels, everywhere)).axes
+    picture, lanes = drawn(Timeline(np.linspace(0, 50, 101), scores, labels, everywhere)).axes
     assert len(lanes.get_yticklabels()) == timeline.MAX_LANES
+    assert picture.get_title(loc="left") == "a.wav (12 of 30 labels: those of the longest events)"
     _, lanes = drawn(Timeline(np.linspace(0, 50, 101), scores, labels, [])).axes
     assert len(lanes.get_yticklabels()) == 3  # those of the highest scores, to see what is missing
 
@@ -211,6 +212,14 @@ def test_the_spectrogram_of_a_long_recording_is_read_in_blocks(tmp_path: Path, m
     assert max(extractor_calls) <= 7000 and parts.shape == (64, 10)
     assert (parts.max(0)[1::2] - parts.max(0)[::2]).min() > 5
     np.testing.assert_allclose(parts.max(0), whole.max(0), atol=1)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 3.0, 59.0, 61.0, 600.0, 3599.0, 36000.0, 1e6])
+def test_ticks_are_at_round_times(seconds: float):
+    _, lanes = drawn(Timeline(np.array([0, seconds]), np.zeros((1, 1), np.float32), ["a"], [])).axes
+    shown = [text.get_text() for text in lanes.get_xticklabels() if 0 <= text.get_position()[0] <= seconds]
+    assert 2 <= len(shown) <= 13 and len(set(shown)) == len(shown)
+    assert seconds < 60 or seconds > 4e5 or all(text.endswith(("0", "5")) for text in shown)
 
 
 def test_times_are_written_as_clocks_do():
