@@ -10,6 +10,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict
 
 from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_source import storable_name
+from .errors import DataError
 from .ffmpeg import FFMPEG_SUFFIXES
 from .tables import METADATA_FILES, SPLITS_BY_NAME, encode_classes, read_table
 
@@ -77,6 +78,11 @@ def _read_metadata(root: Path, files: list[Path]) -> pa.Table | None:
                 tables.append(read_table(root / path))
             except ValueError as error:
                 logger.warning(f"The metadata are left out: {error}")
+                continue
+            counts = Counter(tables[-1]["audio"].to_pylist())
+            name, count = counts.most_common(1)[0] if counts else ("", 0)
+            if count > 1:
+                raise DataError(f"{root / path} has {count} rows for the file {name}: keep one for each file.")
     return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from glob import glob, has_magic
 from pathlib import Path
+from typing import Any
 
 import datasets
 from datasets import (
@@ -28,7 +29,7 @@ from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_folder import list_files, load_audio_folder
 from .errors import DataError
 from .ffmpeg import FFMPEG_SUFFIXES
-from .parquet import build_parquet, check_paths, load_parquet
+from .parquet import build_parquet, check_paths
 from .tables import METADATA_FILES, TABLE_SUFFIXES, load_tables
 from .tars import STORED_AUDIO, load_tars
 
@@ -49,7 +50,11 @@ CLASSES_SHOWN = 5
 
 
 def load_audio_dataset(
-    name: str, config_name: str | None = None, streaming: bool = False, allow_remote_audio: bool = False
+    name: str,
+    config_name: str | None = None,
+    streaming: bool = False,
+    allow_remote_audio: bool = False,
+    audio_column: str | None = None,
 ) -> DatasetDict | IterableDatasetDict:
     """
     Loads all the splits of a data set, with the audio left encoded.
@@ -81,6 +86,9 @@ def load_audio_dataset(
         allow_remote_audio (`bool`, *optional*, defaults to `False`):
             Whether rows that name an audio file, and do not hold it, may name any file and any URL. By default they
             may name files below the data set's own folder. A list in a `.txt` file may name any.
+        audio_column (`str`, *optional*):
+            A column that is read as audio although it is of another type, such as text that names files. Which files
+            its rows may name is checked as for the others.
 
     Returns:
         `DatasetDict` or `IterableDatasetDict` of the splits.
@@ -95,32 +103,56 @@ def load_audio_dataset(
             "The name of the data set (--dataset_name) is empty: pass a folder, a Parquet or tar file, or the name of "
             "a data set on the Hub."
         )
+    if _is_on_hub(name):
+        return _load_from_hub(name, config_name, streaming, allow_remote_audio, audio_column)
+    roots = None if allow_remote_audio else [_folder_of(name)]
+    return _with_audio_column(_load_files(name, roots, streaming, audio_column), audio_column, roots, name)
+
+
+def _is_on_hub(name: str) -> bool:
+    """
+    Whether a name is that of a data set on the Hub, rather than of files.
+
+    Raises:
+        `FileNotFoundError`: if it can be neither.
+    """
+    path = Path(name).expanduser()
+    if path.exists() or path.suffix in (".tar", ".parquet", *TABLE_SUFFIXES):
+        return False
+    if _is_path(name):
+        raise FileNotFoundError(f"There is no file or folder {name}.")
+    return True
+
+
+def _load_files(
+    name: str, roots: list[str] | None, streaming: bool, audio_column: str | None
+) -> DatasetDict | IterableDatasetDict:
     path = Path(name).expanduser()
     if path.is_dir() and any((path / marker).exists() for marker in SAVED):
-        return _load_saved(path, allow_remote_audio)
+        saved = load_from_disk(str(path))
+        splits = saved if isinstance(saved, DatasetDict) else DatasetDict({str(saved.split or "train"): saved})
+        return _checked(splits, roots, name)
     if path.is_dir():
-        return _load_folder(path, streaming, allow_remote_audio)
+        return _load_folder(path, roots, streaming, audio_column)
     if path.suffix == ".tar" and "://" not in name:
         return load_tars(_match(path))
     if path.suffix in TABLE_SUFFIXES and "://" not in name:
         splits = load_tables(_match(path))
         # A plain list is its owner's own, as arguments of a command are. Other tables come with data sets.
-        return splits if path.suffix == ".txt" else _checked(splits, _roots(name, allow_remote_audio), name)
+        return splits if path.suffix == ".txt" else _checked(splits, roots, name)
     if path.suffix.lower() in AUDIO_SUFFIXES + FFMPEG_SUFFIXES and path.is_file():
         return load_audio_folder(path.parent, [Path(path.name)])
     if path.suffix == ".parquet":
         if "://" not in name:
             _match(path)
-        roots = _roots(name, allow_remote_audio)
-        return _load_parquet(name, roots, streaming, data_files=name if "://" in name else str(path))
+        files = {"data_files": name if "://" in name else str(path)}
+        return _load_parquet(name, roots, streaming, audio_column, **files)
     if path.exists():
         raise DataError(
             f"{path} is neither audio nor CSV, JSON Lines, a list in a .txt file, Parquet or tar: pass one of these, "
             "or its folder."
         )
-    if _is_path(name):
-        raise FileNotFoundError(f"There is no file or folder {name}.")
-    return _load_from_hub(name, config_name, streaming, allow_remote_audio)
+    raise FileNotFoundError(f"There is no file or folder {name}.")
 
 
 def _match(path: Path) -> list[str]:
@@ -131,15 +163,11 @@ def _match(path: Path) -> list[str]:
 
 
 def _folder_of(name: str) -> str:
-    """The folder of a file, or the one that has all the files of a glob pattern."""
-    folder = os.path.dirname(name)
+    """The folder itself, that of a file, or the one that has all the files of a glob pattern."""
+    folder = name if os.path.isdir(os.path.expanduser(name)) else os.path.dirname(name)
     while has_magic(folder):
         folder = os.path.dirname(folder)
-    return f"{folder}/" if "://" in name else os.path.expanduser(folder)
-
-
-def _roots(name: str, allow_remote_audio: bool) -> list[str] | None:
-    return None if allow_remote_audio else [_folder_of(name) or "."]
+    return f"{folder}/" if "://" in name else os.path.expanduser(folder) or "."
 
 
 def _checked(splits: DatasetDict, roots: list[str] | None, name: str) -> DatasetDict:
@@ -149,11 +177,21 @@ def _checked(splits: DatasetDict, roots: list[str] | None, name: str) -> Dataset
     return splits
 
 
-def _load_saved(root: Path, allow_remote_audio: bool) -> DatasetDict:
-    """Loads what `save_to_disk` of `datasets` has written."""
-    saved = load_from_disk(str(root))
-    splits = saved if isinstance(saved, DatasetDict) else DatasetDict({str(saved.split or "train"): saved})
-    return _checked(splits, None if allow_remote_audio else [str(root)], str(root))
+def _with_audio_column(
+    splits: DatasetDict | IterableDatasetDict, column: str | None, roots: list[str] | None, name: str
+) -> DatasetDict | IterableDatasetDict:
+    """Makes a column of another type one of audio, after the same check of what it names. Of a stream it is one."""
+    if isinstance(splits, IterableDatasetDict):
+        return splits
+    for split, dataset in splits.items():
+        if column in dataset.column_names and not _is_audio(dataset.features[column]):
+            splits[split] = dataset.cast_column(column, Audio(decode=False))
+            check_paths(splits[split].select_columns([column]).data.table, roots, name)
+    return splits
+
+
+def _is_audio(feature: Any) -> bool:
+    return isinstance(feature, Audio) or feature == STORED_AUDIO
 
 
 def _is_path(name: str) -> bool:
@@ -167,7 +205,9 @@ def _is_path(name: str) -> bool:
     return False
 
 
-def _load_folder(root: Path, streaming: bool, allow_remote_audio: bool) -> DatasetDict | IterableDatasetDict:
+def _load_folder(
+    root: Path, roots: list[str] | None, streaming: bool, audio_column: str | None
+) -> DatasetDict | IterableDatasetDict:
     """Loads the kind of data that most files of a folder are of: tar files, Parquet files or audio files."""
     files = list_files(root)
     by_kind = {
@@ -185,22 +225,25 @@ def _load_folder(root: Path, streaming: bool, allow_remote_audio: bool) -> Datas
     if kind == "tar files" and by_kind[kind]:
         return load_tars([str(root / path) for path in by_kind[kind]])
     if kind == "Parquet files":
-        return _load_parquet(str(root), None if allow_remote_audio else [str(root)], streaming, data_dir=str(root))
+        return _load_parquet(str(root), roots, streaming, audio_column, data_dir=str(root))
     return load_audio_folder(root, files)
 
 
 def _load_parquet(
-    name: str, roots: list[str] | None, streaming: bool, **files: str
+    name: str, roots: list[str] | None, streaming: bool, audio_column: str | None, **files: str
 ) -> DatasetDict | IterableDatasetDict:
     """Loads Parquet files. Their rows may name audio files in `roots`, or anywhere if there are none."""
     builder = load_dataset_builder("parquet", **files)
-    return (
-        build_parquet(builder, roots, name).as_streaming_dataset() if streaming else load_parquet(builder, roots, name)
-    )
+    if streaming:
+        return build_parquet(builder, roots, name, audio_column).as_streaming_dataset()
+    builder = build_parquet(builder, None, name)
+    # The check of `datasets` would compare the numbers of rows, which differ if clips are lost.
+    builder.download_and_prepare(verification_mode="no_checks")
+    return _checked(builder.as_dataset(), roots, name)
 
 
 def _load_from_hub(
-    name: str, config_name: str | None, streaming: bool, allow_remote_audio: bool
+    name: str, config_name: str | None, streaming: bool, allow_remote_audio: bool, audio_column: str | None
 ) -> DatasetDict | IterableDatasetDict:
     # The files of a data set on the Hub are URLs for a stream, and otherwise copies in a cache.
     roots = [f"hf://datasets/{name}@", f"hf://datasets/{name}/", str(datasets.config.HF_DATASETS_CACHE), HF_HUB_CACHE]
@@ -208,14 +251,16 @@ def _load_from_hub(
     try:
         _look_up_on_hub(name)
         if not streaming:
-            return _checked(load_dataset(name, config_name), roots, name)
+            return _with_audio_column(
+                _checked(load_dataset(name, config_name), roots, name), audio_column, roots, name
+            )
         builder = load_dataset_builder(name, config_name)
     except (datasets.exceptions.DatasetNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"There is no folder {name}, and no data set of this name could be loaded from the Hub: {error}"
         ) from error
     if isinstance(builder, Parquet):
-        builder = build_parquet(builder, roots, name)
+        builder = build_parquet(builder, roots, name, audio_column)
     return builder.as_streaming_dataset()
 
 
@@ -281,8 +326,14 @@ def find_audio_column(dataset: Dataset | IterableDataset, column: str | None = N
     if column is not None:
         if features and column not in features:
             raise DataError(f"The data set has no column {column!r}; its columns are {sorted(features)}.")
+        # What its rows may open was not checked.
+        if features and not _is_audio(features[column]):
+            raise DataError(
+                f"The column {column!r} is of type {type(features[column]).__name__}, not Audio: load the data set "
+                "with audio_column to read the files that it names, or cast it to Audio."
+            )
         return column
-    found = [name for name, feature in features.items() if isinstance(feature, Audio) or feature == STORED_AUDIO]
+    found = [name for name, feature in features.items() if _is_audio(feature)]
     if len(found) != 1:
         kinds = {name: type(feature).__name__ for name, feature in features.items()}
         raise DataError(f"Name the audio column: {len(found)} columns are of type Audio. The columns are {kinds}.")

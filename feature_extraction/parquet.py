@@ -157,7 +157,9 @@ def _raise_if_remote(file: str, error: Exception) -> None:
         raise error
 
 
-def build_parquet(builder: Parquet, roots: list[str] | None, source: str) -> CheckedParquet:
+def build_parquet(
+    builder: Parquet, roots: list[str] | None, source: str, audio_column: str | None = None
+) -> CheckedParquet:
     """
     Builds the data set of the Parquet files that a builder has found. The columns are those of the first file that is
     not corrupt.
@@ -169,6 +171,8 @@ def build_parquet(builder: Parquet, roots: list[str] | None, source: str) -> Che
             Where the files may lie that rows name, as [`check_paths`] takes it. Defaults to anywhere.
         source (`str`):
             What error messages call the data set.
+        audio_column (`str`, *optional*):
+            A column that is read as audio, whatever its type is.
 
     Raises:
         `ValueError`: if none of the files can be read.
@@ -179,12 +183,14 @@ def build_parquet(builder: Parquet, roots: list[str] | None, source: str) -> Che
     if not whole:
         file, footer = next(iter(footers.items()))
         raise DataError(f"None of the {len(footers)} Parquet files can be read. The first is {file}: {footer.error}")
-    schema = whole[0].metadata.schema.to_arrow_schema()
+    features = builder.info.features or _find_features(footers)
+    if audio_column in features and not isinstance(features[audio_column], datasets.Audio):
+        features = features | {audio_column: datasets.Audio(decode=False)}
     checked = CheckedParquet(
         dataset_name=builder.dataset_name,
         hash=builder.hash,
         base_path=builder.base_path,
-        features=builder.info.features or datasets.Features.from_arrow_schema(schema),
+        features=datasets.Features(features),
         token=builder.token,
         repo_id=builder.repo_id,
         data_files=data_files,
@@ -194,6 +200,31 @@ def build_parquet(builder: Parquet, roots: list[str] | None, source: str) -> Che
     checked.bytes_per_clip = sum(footer.file_size for footer in whole) / max(num_rows, 1)
     checked.info.splits = builder.info.splits or _count_rows(data_files, footers)
     return checked
+
+
+def _find_features(footers: dict[str, Footer]) -> datasets.Features:
+    """
+    The columns that Parquet files have together.
+
+    Raises:
+        `ValueError`: if a column of one file is of another type, or has other classes, than that of another.
+    """
+    (first, schema), *others = (
+        (file, footer.metadata.schema.to_arrow_schema()) for file, footer in footers.items() if footer.metadata
+    )
+    features, together = datasets.Features.from_arrow_schema(schema), schema
+    for file, schema in others:
+        if schema.equals(together, check_metadata=True):
+            continue
+        try:
+            together = pa.unify_schemas([together, schema], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"{file} cannot be read together with {first}: {error}") from error
+        for name, feature in datasets.Features.from_arrow_schema(schema).items():
+            classes = [of.names for of in (feature, features.get(name)) if isinstance(of, datasets.ClassLabel)]
+            if len(classes) == 2 and classes[0] != classes[1]:
+                raise DataError(f"{file} has other classes in its column {name} than {first}.")
+    return datasets.Features.from_arrow_schema(together)
 
 
 def _read_footers(files: list[str], token: str | bool | None) -> dict[str, Footer]:
@@ -217,22 +248,4 @@ def _count_rows(data_files: dict[str, list[str]], footers: dict[str, Footer]) ->
             return None
         num_rows = sum(footers[file].metadata.num_rows for file in files if footers[file].metadata is not None)
         splits[str(split)] = datasets.SplitInfo(str(split), num_examples=num_rows)
-    return splits
-
-
-def load_parquet(builder: Parquet, roots: list[str] | None, source: str) -> datasets.DatasetDict:
-    """
-    Loads the Parquet files that a builder has found, by way of a local copy. The arguments are those of
-    [`build_parquet`].
-
-    Raises:
-        `ValueError`: if none of the files can be read.
-        [`ForeignFileError`]: if a row names an audio file that is not allowed.
-    """
-    checked = build_parquet(builder, None, source)
-    # The check of `datasets` would compare the numbers of rows, which differ if clips are lost.
-    checked.download_and_prepare(verification_mode="no_checks")
-    splits = checked.as_dataset()
-    for dataset in splits.values():
-        check_paths(dataset.data.table, roots, source)
     return splits

@@ -1,5 +1,6 @@
 """Tables that name audio files: CSV, JSON Lines, plain lists, and the metadata of folders of audio."""
 
+import csv
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,7 +45,7 @@ def load_tables(paths: list[str]) -> DatasetDict:
     Args:
         paths (`list[str]`):
             The tables: CSV with a header, tab-separated (`.tsv`), JSON Lines, or `.txt` with one path a line. Paths
-            are relative to the folder of the table. Splits are the values of a column `split` or, without one, what
+            are relative to the folder of the table. Labels in CSV are names, even if they look like numbers. Splits are the values of a column `split` or, without one, what
             the names of all tables say.
 
     Returns:
@@ -87,8 +88,11 @@ def read_table(path: Path) -> pa.Table:
             f"{path} has no column with the paths of audio files: call it {PATH_COLUMNS[0]} or "
             f"{', '.join(PATH_COLUMNS[1:])}. Its columns are {', '.join(table.column_names)}."
         )
+    if None in table[column].to_pylist():
+        line = table[column].to_pylist().index(None) + (1 if path.suffix in (".json", ".jsonl") else 2)
+        raise DataError(f"{path}, line {line}, has no path of an audio file in its column {column}.")
     names = [
-        name if name is None or "://" in name else storable_name(path.parent / name)
+        name if "://" in name else storable_name(path.parent / name)
         for name in table[column].cast(pa.string()).to_pylist()
     ]
     others = table.drop_columns([name for name in {column, "audio"} if name in table.column_names])
@@ -101,10 +105,19 @@ def _parse(path: Path) -> pa.Table:
     if path.suffix in (".json", ".jsonl"):
         return pyarrow.json.read_json(path)
     if path.suffix == ".txt":
-        text = path.read_text("utf-8", errors="surrogateescape")
+        text = path.read_text("utf-8-sig", errors="surrogateescape")
         return pa.table({"path": [storable_name(line.strip()) for line in text.splitlines() if line.strip()]})
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    with open(path, "rb") as file:
+        header = next(csv.reader([file.readline().decode("utf-8-sig")], delimiter=delimiter), [])
     return pyarrow.csv.read_csv(
-        path, parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+        path,
+        read_options=pyarrow.csv.ReadOptions(column_names=[name.strip() for name in header], skip_rows=1),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
+        # Labels are names, even those that look like numbers: 001 is not 1. Empty cells are no names.
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={"label": pa.string()}, null_values=[""], strings_can_be_null=True
+        ),
     )
 
 

@@ -25,7 +25,12 @@ def load_clips(data_args: DataArguments, args: ClassificationArguments) -> Label
     if data_args.task is not None:
         splits = TASKS[data_args.task].load(data_args.data_dir)
     else:
-        splits = load_rows(data_args.dataset_name, data_args.dataset_config_name, data_args.allow_remote_audio)
+        splits = load_rows(
+            data_args.dataset_name,
+            data_args.dataset_config_name,
+            data_args.allow_remote_audio,
+            data_args.audio_column,
+        )
     if data_args.skip_bad_clips:
         splits, notes = drop_bad_clips(
             splits, data_args.audio_column, args.dataloader_num_workers, name=data_args.name

@@ -19,13 +19,15 @@ SPLIT_NAMES = {"test": ("test", "eval"), "validation": ("validation", "valid", "
 HELD_OUT_SHARES = {"test": 0.2, "validation": 0.1}
 
 
-def load_rows(name: str, config_name: str | None = None, allow_remote_audio: bool = False) -> DatasetDict:
+def load_rows(
+    name: str, config_name: str | None = None, allow_remote_audio: bool = False, audio_column: str | None = None
+) -> DatasetDict:
     """
     Loads the splits of a data set for training, which draws clips in any order. Tar files, which are read as streams,
     are copied to the cache of `datasets`, with their labels as classes. The arguments are those of
     [`load_audio_dataset`].
     """
-    splits = load_audio_dataset(name, config_name, allow_remote_audio=allow_remote_audio)
+    splits = load_audio_dataset(name, config_name, allow_remote_audio=allow_remote_audio, audio_column=audio_column)
     if isinstance(splits, DatasetDict):
         return splits
     return encode_classes(

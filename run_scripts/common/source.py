@@ -39,7 +39,11 @@ def load_splits(
     """
     if splits is None:
         splits = load_audio_dataset(
-            source.dataset_name, source.dataset_config_name, source.streaming, source.allow_remote_audio
+            source.dataset_name,
+            source.dataset_config_name,
+            source.streaming,
+            source.allow_remote_audio,
+            source.audio_column,
         )
     logger.info(f"{source.dataset_name} has {describe_splits(splits)}.")
     if source.dataset_split is None:

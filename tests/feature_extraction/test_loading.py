@@ -22,6 +22,7 @@ from feature_extraction import (
     load_audio,
     load_audio_dataset,
     loading,
+    undecoded,
 )
 from helpers import AUDIOSET, flac, numbered_clip, write_flac, write_tar
 
@@ -349,6 +350,53 @@ def test_rows_may_name_no_other_files(tmp_path, monkeypatch, streaming, path):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["text", "path", "csv", "saved", "metadata"])
+def test_a_column_that_is_named_as_audio_may_name_no_other_files(tmp_path, kind, streaming):
+    write_flac(tmp_path / "data" / "a.flac", numbered_clip(1))
+    write_flac(tmp_path / "outside.flac", numbered_clip(2))
+    inside, outside, folder = str(tmp_path / "data" / "a.flac"), str(tmp_path / "outside.flac"), tmp_path / "data"
+    name = str(folder)
+
+    def write(path: str) -> None:
+        nonlocal name
+        if kind in ("text", "path"):
+            pq.write_table(pa.table({"other": [path if kind == "text" else {"path": path}]}), folder / "a.parquet")
+            name = str(folder / "a.parquet")
+        elif kind == "csv":
+            (folder / "a.csv").write_text(f"path,other\na.flac,{path}\n")
+            name = str(folder / "a.csv")
+        elif kind == "saved":
+            shutil.rmtree(folder / "saved", ignore_errors=True)
+            Dataset.from_dict({"other": [path], "number": [hash(path)]}).save_to_disk(folder / "saved")
+            name = str(folder / "saved")
+        else:
+            (folder / "metadata.csv").write_text(f"file_name,other\na.flac,{path}\n")
+
+    def read(**kwargs) -> int:
+        rows = load_audio_dataset(name, streaming=streaming, audio_column="other", **kwargs)["train"]
+        assert find_audio_column(rows, "other") == "other"
+        (row,) = undecoded(rows, "other")
+        return int(100 * load_audio(row["other"])[0])
+
+    write(outside)
+    with pytest.raises(PermissionError, match=f"names the audio file {outside}, .*--allow_remote_audio"):
+        read()
+    assert read(allow_remote_audio=True) == 2
+    with pytest.raises(ValueError, match="'other' is of type .*, not Audio"):
+        find_audio_column(load_audio_dataset(name, streaming=streaming)["train"], "other")
+    if kind != "saved":
+        write(inside)
+        assert read() == 1
+
+
+def test_a_folder_may_have_links_to_audio_elsewhere(tmp_path):
+    write_flac(tmp_path / "elsewhere.flac", numbered_clip(2))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.flac").symlink_to(tmp_path / "elsewhere.flac")
+    assert len(load_audio_dataset(str(tmp_path / "data"))["train"]) == 1
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_rows_of_the_hub_may_name_no_files_of_this_computer(tmp_path, monkeypatch, streaming):
     folder = parquet_of_paths(tmp_path, "hf://datasets/some/one@main/a.flac", str(tmp_path / "a.flac"))
     load, build = loading.load_dataset, loading.load_dataset_builder
@@ -466,7 +514,8 @@ def test_find_audio_column():
     assert find_audio_column(one) == "sound"
     assert find_audio_column(one.cast_column("sound", Audio(decode=False))) == "sound"
     assert find_audio_column(one.to_iterable_dataset()) == "sound"
-    assert find_audio_column(one, "text") == "text"
+    with pytest.raises(ValueError, match="'text' is of type Value, not Audio"):
+        find_audio_column(one, "text")
 
 
 def test_find_audio_column_errors():
