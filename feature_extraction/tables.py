@@ -45,8 +45,8 @@ def load_tables(paths: list[str]) -> DatasetDict:
     Args:
         paths (`list[str]`):
             The tables: CSV with a header, tab-separated (`.tsv`), JSON Lines, or `.txt` with one path a line. Paths
-            are relative to the folder of the table. Labels in CSV are names, even if they look like numbers. Splits are the values of a column `split` or, without one, what
-            the names of all tables say.
+            are relative to the folder of the table. Splits are the values of a column `split` or, without one, what
+            the names of all tables say. Labels in CSV are names, even those that look like numbers: 001 is not 1.
 
     Returns:
         `DatasetDict`: the splits, with the columns of the tables. The audio is in the column `audio`, and a column
@@ -65,7 +65,12 @@ def load_tables(paths: list[str]) -> DatasetDict:
         for name in dict.fromkeys(names):
             chosen = table.filter(pa.array([other == name for other in names]))
             parts.setdefault(SPLITS_BY_NAME.get(name, name), []).append(chosen)
-    tables = {split: pa.concat_tables(group, promote_options="permissive") for split, group in sorted(parts.items())}
+    try:
+        tables = {
+            split: pa.concat_tables(group, promote_options="permissive") for split, group in sorted(parts.items())
+        }
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"The tables {', '.join(paths)} cannot be read together: {error}") from error
     return encode_classes(DatasetDict({split: _with_audio(table) for split, table in tables.items()}))
 
 
@@ -79,7 +84,7 @@ def read_table(path: Path) -> pa.Table:
     """
     try:
         table = _parse(path)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error, StopIteration) as error:
         kind = "JSON Lines" if path.suffix in (".json", ".jsonl") else path.suffix
         raise DataError(f"{path} cannot be read as {kind}: {error}") from error
     column = next((name for name in PATH_COLUMNS if name in table.column_names), None)
@@ -109,20 +114,35 @@ def _parse(path: Path) -> pa.Table:
         return pa.table({"path": [storable_name(line.strip()) for line in text.splitlines() if line.strip()]})
     delimiter = "\t" if path.suffix == ".tsv" else ","
     with open(path, "rb") as file:
-        header = next(csv.reader([file.readline().decode("utf-8-sig")], delimiter=delimiter), [])
+        header = [
+            name.strip() for name in next(csv.reader([file.readline().decode("utf-8-sig")], delimiter=delimiter))
+        ]
+    table, text = (_parse_csv(path, delimiter, header, types) for types in ({}, dict.fromkeys(header, pa.string())))
+    for i, name in enumerate(header):
+        # Text that looks like numbers is text if numbers lose some of it, such as the zeros of 001.
+        is_number = pa.types.is_integer(table[name].type) and table[name].cast(pa.string()).equals(text[name])
+        if name == "label" or (pa.types.is_integer(table[name].type) and not is_number):
+            table = table.set_column(i, name, text[name])
+    return table
+
+
+def _parse_csv(path: Path, delimiter: str, header: list[str], types: dict[str, pa.DataType]) -> pa.Table:
     return pyarrow.csv.read_csv(
         path,
-        read_options=pyarrow.csv.ReadOptions(column_names=[name.strip() for name in header], skip_rows=1),
+        read_options=pyarrow.csv.ReadOptions(column_names=header, skip_rows=1),
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-        # Labels are names, even those that look like numbers: 001 is not 1. Empty cells are no names.
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types={"label": pa.string()}, null_values=[""], strings_can_be_null=True
-        ),
+        # An empty cell has no value, and no other has none: a class may be called NA.
+        convert_options=pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
     )
 
 
 def _with_audio(table: pa.Table) -> Dataset:
     return Dataset(table).cast_column("audio", Audio(decode=False))
+
+
+def _is_number(value: str | int) -> bool:
+    """Whether a label is a whole number, written as numbers are."""
+    return isinstance(value, int) or (value.isdecimal() and str(int(value)) == value)
 
 
 def encode_classes(splits: DatasetDict) -> DatasetDict:
@@ -131,7 +151,8 @@ def encode_classes(splits: DatasetDict) -> DatasetDict:
     types = {str(column.type) for column in columns}
     if not columns or not types <= {"string", "large_string", "int64"}:
         return splits
-    values = sorted({value for column in columns for value in column.to_pylist() if value is not None})
+    values = {value for column in columns for value in column.to_pylist() if value is not None}
+    values = sorted(values, key=int if all(_is_number(value) for value in values) else None)
     numbers, feature = {value: i for i, value in enumerate(values)}, ClassLabel(names=[str(value) for value in values])
     return DatasetDict(
         {

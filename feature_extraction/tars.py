@@ -37,8 +37,9 @@ def load_tars(paths: list[str]) -> IterableDatasetDict:
             The files. If the names of all of them say a split, as in `train-00001.tar`, these are the splits.
 
     Returns:
-        `IterableDatasetDict`: the splits, with the column `audio`. If the first clip has a label, there is a column
-        `label` of text: what is in the `.cls` file of a clip, or the value `label` in its `.json` file.
+        `IterableDatasetDict`: the splits, with the column `audio`. If the first file that can be read has a label,
+        there is a column `label` of text: what is in the `.cls` file of a clip, or the value `label` in its `.json`
+        file.
     """
     by_split: dict[str, list[str]] = {}
     for path, split in zip(paths, splits_of(paths)):
@@ -57,11 +58,15 @@ def load_tars(paths: list[str]) -> IterableDatasetDict:
 
 
 def _has_labels(paths: list[str]) -> bool:
-    """Whether the first clip of the first file that can be read has a label."""
+    """Whether a clip of the first file that can be read has a label."""
     for path in paths:
+        has_clips = False
         for row in _read_tar(path):
-            if not is_lost(row["audio"]):
-                return row["label"] is not None
+            if row["label"] is not None:
+                return True
+            has_clips = has_clips or not is_lost(row["audio"])
+        if has_clips:
+            return False
     return False
 
 
@@ -79,10 +84,9 @@ def _read_tar(path: str) -> Iterator[dict[str, Any]]:
     num_read = num_bytes = 0
     try:
         with open(path, "rb") as file, _TarFile.open(fileobj=file, mode="r|*") as tar:
-            for clips, label in _group(tar, path):
-                num_read, num_bytes = num_read + len(clips), file.tell()
-                for clip in clips:
-                    yield {"audio": clip, "label": label}
+            for rows in _group(tar, path):
+                num_read, num_bytes = num_read + len(rows), file.tell()
+                yield from rows
     except CORRUPTION as error:
         # The clips that are left take about as much room as those that were read.
         rest = os.path.getsize(path) - num_bytes if os.path.exists(path) else 0
@@ -90,38 +94,53 @@ def _read_tar(path: str) -> Iterator[dict[str, Any]]:
         yield {"audio": stand_in(path, f"{path} is not a whole tar file: {error}", num_left), "label": None}
 
 
-def _group(tar: "_TarFile", path: str) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
+def _group(tar: "_TarFile", path: str) -> Iterator[list[dict[str, Any]]]:
     """
     Reads the samples of a tar file: members that follow one another and have the same name up to the first full stop.
-    Yields the audio of each, which is more than one clip at times, and its label.
+    Yields the rows of each, which are more than one at times, and rows that stand for what is lost between them.
     """
-    key, clips, label = None, [], None
+    sample = _Sample(("", ""))
     audio_suffixes = decodable_suffixes()
     largest = math.inf  # room that a clip takes, as far as is known
     try:
         for member in tar:
             folder, name = os.path.split(member.name)
-            if (folder, name.split(".")[0]) != key:
-                if clips:
-                    yield clips, label
-                key, clips, label = (folder, name.split(".")[0]), [], None
+            key, stem, suffix = (folder, name.split(".")[0]), Path(name).stem, Path(name).suffix.lower()
+            if key != sample.key:
+                yield sample.rows()
+                sample = _Sample(key)
             if tar.damage is not None:
-                yield [tar.lost_clips(path, f"{path}, byte {tar.damage.start}", member.offset, largest)], None
-            suffix = Path(name).suffix.lower()
+                yield [tar.lost_clips(path, f"{path}, byte {tar.damage.start}", member.offset, largest)]
             if member.isfile() and suffix in audio_suffixes:
-                clips.append({"bytes": tar.extractfile(member).read(), "path": storable_name(member.name)})
+                clip = {"bytes": tar.extractfile(member).read(), "path": storable_name(member.name)}
+                sample.clips.append((stem, clip))
                 room = tar.offset - member.offset
                 largest = room if largest == math.inf else max(largest, room)
             elif member.isfile() and suffix in LABEL_SUFFIXES:
-                label = _read_label(tar.extractfile(member).read(), suffix) or label
+                label = _read_label(tar.extractfile(member).read(), suffix)
+                if label is not None:
+                    sample.labels[stem] = label
     except CORRUPTION:
-        if clips:
-            yield clips, label
+        yield sample.rows()
         raise
-    if clips:
-        yield clips, label
+    yield sample.rows()
     if tar.damage is not None:
-        yield [tar.lost_clips(path, path, tar.damage.end, largest)], None
+        yield [tar.lost_clips(path, path, tar.damage.end, largest)]
+
+
+class _Sample:
+    """The clips and the labels of a sample, by their names without the last ending, and the folder and name it has."""
+
+    def __init__(self, key: tuple[str, str]):
+        self.key = key
+        self.clips: list[tuple[str, dict[str, Any]]] = []
+        self.labels: dict[str, str] = {}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The clips, each with the label that has its name or, if none has, with that of the sample."""
+        of_all = set(self.labels.values())
+        label = self.labels.get(self.key[1], of_all.pop() if len(of_all) == 1 else None)
+        return [{"audio": clip, "label": self.labels.get(stem, label)} for stem, clip in self.clips]
 
 
 def _read_label(data: bytes, suffix: str) -> str | None:
@@ -174,8 +193,8 @@ class _TarFile(tarfile.TarFile):
     damage: _Damage | None = None
 
     def lost_clips(self, path: str, name: str, end: int, largest: float) -> dict[str, Any]:
-        """Makes what stands for the clips in the damaged part, which ends at `end`, and forgets the damage."""
+        """Makes the row that stands for the clips in the damaged part, which ends at `end`, and forgets the damage."""
         damage, self.damage = self.damage, None
         reason = f"{path} is not a whole tar file: {damage.error} at byte {damage.start}"
         # Clips differ in length: what takes less room than two of the largest is most likely a single one.
-        return stand_in(name, reason, int((end - damage.start) // largest))
+        return {"audio": stand_in(name, reason, int((end - damage.start) // largest)), "label": None}

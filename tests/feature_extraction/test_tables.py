@@ -86,7 +86,46 @@ def test_tables_that_cannot_be_used(audio: Path, tmp_path_factory):
     assert numbers(load_audio_dataset(str(foreign), allow_remote_audio=True)["train"]) == [3]
 
 
+def test_labels_that_look_like_numbers_are_names(audio: Path):
+    (audio / "list.csv").write_text("path,label,code,year\naudio/0.flac,001,007,1999\naudio/1.flac,1,8,2000\n")
+    dataset = load_audio_dataset(str(audio / "list.csv"))["train"]
+    assert dataset.features["label"].names == ["001", "1"]
+    assert dataset["code"][:] == ["007", "8"] and dataset["year"][:] == [1999, 2000]
+    (audio / "list.csv").write_text("path,label\naudio/0.flac,10\naudio/1.flac,9\n")
+    assert load_audio_dataset(str(audio / "list.csv"))["train"].features["label"].names == ["9", "10"]
+
+
+def test_empty_cells_are_no_class(audio: Path):
+    (audio / "list.csv").write_text("path,label\naudio/0.flac,\naudio/1.flac,NA\naudio/2.flac,cat\n")
+    dataset = load_audio_dataset(str(audio / "list.csv"))["train"]
+    assert dataset.features["label"].names == ["NA", "cat"] and dataset["label"][:] == [None, 0, 1]
+    (audio / "list.csv").write_text("path,label\naudio/0.flac,cat\n,dog\n")
+    with pytest.raises(ValueError, match="list.csv, line 3, has no path of an audio file in its column path"):
+        load_audio_dataset(str(audio / "list.csv"))
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_header_with_spaces_and_byte_order_marks(audio: Path, mark: str):
+    (audio / "list.csv").write_text(f"{mark} path , label\naudio/1.flac,cat\n", encoding="utf-8")
+    assert labels(load_audio_dataset(str(audio / "list.csv"))["train"]) == ["cat"]
+    (audio / "list.txt").write_text(f"{mark}audio/1.flac\n", encoding="utf-8")
+    assert numbers(load_audio_dataset(str(audio / "list.txt"))["train"]) == [1]
+
+
+def test_tables_of_different_types(audio: Path):
+    (audio / "train_a.csv").write_text("path,group\naudio/0.flac,x\n")
+    (audio / "train_b.csv").write_text("path,group\naudio/1.flac,2\n")
+    with pytest.raises(ValueError, match="train_a.csv.*train_b.csv cannot be read together: .*group"):
+        load_audio_dataset(str(audio / "train_*.csv"))
+
+
 # Metadata
+
+
+def test_metadata_with_two_rows_for_a_file(audio: Path):
+    (audio / "audio" / "metadata.csv").write_text("file_name,label\n0.flac,cat\n1.flac,cat\n0.flac,dog\n")
+    with pytest.raises(ValueError, match=r"metadata.csv has 2 rows for the file .*0\.flac"):
+        load_audio_dataset(str(audio))
 
 
 def test_metadata_of_a_folder_of_audio(audio: Path, caplog):
@@ -137,3 +176,19 @@ def test_tar_files_with_labels(tmp_path: Path):
     rows = list(splits["train"])
     assert numbers(rows) == [0, 1, 2, 3] and [row["label"] for row in rows] == ["cat", "dog", "cat", None]
     assert len(list(splits["test"])) == 2 and not isinstance(splits["test"].features["label"], ClassLabel)
+
+
+def test_names_with_full_stops_in_tar_files(tmp_path: Path):
+    """They are one sample, but a label belongs to the clip of its name."""
+    clips = [flac(numbered_clip(number)) for number in range(4)]
+    files = {"x.0.flac": clips[0], "x.0.cls": b"cat", "x.1.flac": clips[1], "x.1.cls": b"dog"}
+    files |= {"y.left.flac": clips[2], "y.right.flac": clips[3], "y.json": b'{"label": "eel"}'}
+    write_tar(tmp_path / "a.tar", files)
+    rows = list(load_audio_dataset(str(tmp_path))["train"])
+    assert numbers(rows) == [0, 1, 2, 3] and [row["label"] for row in rows] == ["cat", "dog", "eel", "eel"]
+
+
+def test_a_first_clip_without_a_label_leaves_the_others_theirs(tmp_path: Path):
+    files = {"0.flac": flac(numbered_clip(0)), "1.flac": flac(numbered_clip(1)), "1.cls": b"dog"}
+    write_tar(tmp_path / "a.tar", files)
+    assert [row["label"] for row in load_audio_dataset(str(tmp_path))["train"]] == [None, "dog"]
