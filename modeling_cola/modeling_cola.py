@@ -8,6 +8,7 @@ Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper"
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,8 @@ from typing import Any
 import timm
 import torch
 import torch.distributed.nn.functional as distributed
-from huggingface_hub import CommitInfo, ModelCard, ModelCardData
+from huggingface_hub import CommitInfo, HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import EntryNotFoundError
 from timm.layers import BatchNormAct2d
 from timm.models import ConvNeXt, EfficientNet, MobileNetV3, RegNet, ResNet
 from torch import nn
@@ -30,10 +32,12 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
 
 from .configuration_cola import COLAConfig
 
+
+logger = logging.get_logger(__name__)
 
 # What sentence-transformers, and mteb by it, read beside a checkpoint: that it embeds audio, and that the embedding is
 # `pooler_output`. Otherwise they average all windows by themselves, those of the padding included.
@@ -68,8 +72,6 @@ inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
 {{ result }}
 ```
 """
-# What the card of Transformers' template says, and no other.
-AUTOMATIC_CARD = "This model card has been automatically generated."
 
 
 @dataclass
@@ -89,8 +91,8 @@ class COLAModelOutput(ModelOutput):
             The feature map after each stage of the encoder, of shape `(num_valid_windows, channels, frames, bands)`.
             The valid windows of all recordings follow one another: `stage.split(outputs.window_mask.sum(1).tolist())`
             gives those of each recording. The other outputs are computed from these very tensors, so after
-            `stage.retain_grad()` and a backward pass `stage.grad` holds their gradients. A compiled or exported model
-            returns the feature maps of all windows, valid or not.
+            `stage.retain_grad()` and a backward pass `stage.grad` holds their gradients. An exported model, and a
+            compiled one in evaluation mode, returns the feature maps of all windows, valid or not.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -306,10 +308,10 @@ class COLACompactEncoder(nn.Module):
         return self.forward_intermediates(x)[0]
 
 
-# With the strides of `channels_last` these networks are up to twice as fast on a CPU, and several networks of each class
-# passed glibc's check of the heap (`GLIBC_TUNABLES=glibc.malloc.check=3`) in training and evaluation. Not all do: with
-# these strides the backward pass of timm's FastViT overwrites memory on an AMD Zen 4 (torch 2.11). So every network
-# that was not checked keeps the default strides.
+# With the strides of `channels_last` these networks are up to twice as fast on a CPU, and several of each class passed
+# glibc's check of the heap (`GLIBC_TUNABLES=glibc.malloc.check=3`) in training and evaluation. Not all do: with these
+# strides the backward pass of timm's FastViT overwrites memory on an AMD Zen 4 (torch 2.11). So every network that was
+# not checked keeps the default strides.
 CHANNELS_LAST_NETWORKS = (COLACompactEncoder, ConvNeXt, EfficientNet, MobileNetV3, RegNet, ResNet)
 
 
@@ -432,7 +434,8 @@ class COLAEncoder(nn.Module):
 
         These modules are the network's head, which `forward_features` does not run. Its parameters would never get a
         gradient, which stops distributed training, and would take up space in every checkpoint (119 million
-        parameters for `vgg11`). Older checkpoints that contain them load without a warning.
+        parameters for `vgg11`). Older checkpoints that contain them load without a warning. timm's own
+        `prune_intermediate_layers` removes the last layers of the features of `efficientnet_b0` along with the head.
 
         Raises:
             `ValueError`: If the network's features are not of shape `[N, channels, frames, bands]`, or if it has fewer
@@ -519,21 +522,63 @@ class COLAPreTrainedModel(PreTrainedModel):
         """
         return self.base_model.encoder.memory_format
 
-    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        *args: Any,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Saves the model as Transformers does, and the two files that sentence-transformers reads."""
-        super().save_pretrained(save_directory, is_main_process, **kwargs)
-        if is_main_process:
-            _write_sentence_transformers_files(save_directory)
+        names = ("repo_id", "commit_message", "private", "create_pr")
+        push_kwargs = {name: kwargs.pop(name) for name in names if name in kwargs} if push_to_hub else {}
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        if not is_main_process:
+            return
+        for name, content in SENTENCE_TRANSFORMERS_FILES.items():
+            Path(save_directory, name).write_text(json.dumps(content, indent=2) + "\n")
+        if push_to_hub:
+            push_kwargs.setdefault("repo_id", Path(save_directory).name)
+            self.push_to_hub(token=kwargs.get("token"), **push_kwargs)
 
-    def _upload_modified_files(
-        self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str | None = "50GB",
+        tags: list[str] | None = None,
     ) -> CommitInfo:
-        # With `push_to_hub=True` this is called before `save_pretrained` returns.
-        _write_sentence_transformers_files(working_dir)
-        card = ModelCard.load(Path(working_dir, "README.md"))
-        if AUTOMATIC_CARD in card.text:  # the repository had no card
-            self._model_card(repo_id, card.data.tags or []).save(Path(working_dir, "README.md"))
-        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+        """
+        Uploads the model as Transformers does, with a card that says how to use it if the repository has none. The
+        arguments are those of [`~transformers.utils.PushToHubMixin.push_to_hub`].
+        """
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None and not revision.startswith("refs/pr"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        try:
+            card = ModelCard.load(repo_id, token=token)
+            card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *(tags or [])])) or None
+        except EntryNotFoundError:
+            card = self._model_card(repo_id, [*(self.model_tags or []), *(tags or [])])
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            card.save(Path(folder, "README.md"))
+            return api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message or "Upload model",
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+            )
 
     def _model_card(self, repo_id: str, tags: list[str]) -> ModelCard:
         """The card of a model that is pushed by itself, without the report of a job."""
@@ -579,11 +624,6 @@ class COLAPreTrainedModel(PreTrainedModel):
         super()._set_gradient_checkpointing(enable, **kwargs)
 
 
-def _write_sentence_transformers_files(folder: str | os.PathLike) -> None:
-    for name, content in SENTENCE_TRANSFORMERS_FILES.items():
-        Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
-
-
 class COLAModel(COLAPreTrainedModel):
     r"""
     The COLA audio encoder. It cuts the log-mel frames of a recording into windows, embeds each window, and averages
@@ -604,8 +644,8 @@ class COLAModel(COLAPreTrainedModel):
     >>> import torch
     >>> from transformers import AutoFeatureExtractor, AutoModel
 
-    >>> extractor = AutoFeatureExtractor.from_pretrained("cola-compact", trust_remote_code=True)
-    >>> model = AutoModel.from_pretrained("cola-compact", trust_remote_code=True)
+    >>> extractor = AutoFeatureExtractor.from_pretrained("modeling_cola/cola-compact", trust_remote_code=True)
+    >>> model = AutoModel.from_pretrained("modeling_cola/cola-compact", trust_remote_code=True)
     >>> inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")  # mono, at 16 kHz
     >>> with torch.no_grad():
     ...     outputs = model(**inputs)
@@ -615,28 +655,30 @@ class COLAModel(COLAPreTrainedModel):
 
     def __init__(self, config: COLAConfig):
         super().__init__(config)
-        # `_init_weights` draws the values. Building the modules must leave the random state untouched, so that a fresh
-        # model and one that `from_pretrained` builds on the meta device, where nothing is drawn, start from the same.
-        with torch.random.fork_rng(devices=[]):
-            self.encoder = COLAEncoder(config)
+        self.seed = int(torch.randint(2**62, (), device="cpu"))
+        self.encoder = self._build_encoder()
+        self.is_fresh = not self.encoder.zero.is_meta
         config.hidden_size = self.encoder.num_features
         self.post_init()
 
+    def _build_encoder(self) -> COLAEncoder:
+        # From a seed of its own, so that the random state is left the same whether the values are drawn or, on the
+        # meta device, are not.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            return COLAEncoder(self.config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # The encoder is initialised as a whole, because only the constructors of its layers know their initial values.
-        # `from_pretrained` always calls this, because `zero` is never in a checkpoint; `init.copy_` then fills in only
-        # the values that the checkpoint lacks.
-        if not isinstance(module, COLAEncoder):
+        # Only the constructors of the encoder's layers know their initial values. So what a checkpoint lacks is copied
+        # from an encoder that is built once more; `init.copy_` leaves alone what the checkpoint has.
+        if self.is_fresh or not isinstance(module, COLAEncoder):
             return
-        init.constant_(module.zero, float(self.config.conv_padding_value))
-        # Drawn even if it is not used, because the initial values of the heads are drawn after it.
-        seed = int(torch.randint(2**62, (), device="cpu"))
+        init.constant_(module.zero, float(self.config.conv_padding_value))  # which is never in a checkpoint
         if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module)):
             return
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
-            fresh = COLAEncoder(self.config)
+        with torch.device("cpu"):
+            fresh = self._build_encoder()
         for tensor, value in zip(_tensors(module), _tensors(fresh), strict=True):
             init.copy_(tensor, value)
 
@@ -660,13 +702,17 @@ class COLAModel(COLAPreTrainedModel):
                 `config.output_hidden_states`.
 
         Raises:
-            `ValueError`: If `input_values` is not of shape `(batch_size, num_frames, num_mel_bins)`, or if padding is
-                not on the right.
+            `ValueError`: If `input_values` or `attention_mask` is of another shape, or if padding is not on the right.
         """
         if input_values.dim() != 3 or input_values.shape[-1] != self.config.num_mel_bins:
             raise ValueError(
                 f"`input_values` must be of shape [batch_size, num_frames, {self.config.num_mel_bins}], "
                 f"got {list(input_values.shape)}."
+            )
+        if attention_mask is not None and attention_mask.shape != input_values.shape[:2]:
+            raise ValueError(
+                f"`attention_mask` must be of shape {list(input_values.shape[:2])}, as `input_values` are, got "
+                f"{list(attention_mask.shape)}."
             )
         if attention_mask is not None and not torch.compiler.is_compiling():
             if (attention_mask.long().diff(dim=-1) > 0).any():
@@ -675,8 +721,11 @@ class COLAModel(COLAPreTrainedModel):
             output_hidden_states = bool(self.config.output_hidden_states)
 
         windows, window_mask = self._windows(input_values, attention_mask)
-        if torch.compiler.is_compiling():
-            # The shapes of a graph must not depend on the values of the mask, so all windows are encoded at once.
+        # The shapes of a graph must not depend on the values of the mask, so all windows are encoded at once. In
+        # training only if all are valid, since BatchNorm must not see padding: `torch.compile` then breaks the graph.
+        # (To dynamo, `is_exporting` is always true.)
+        is_whole = not self.training or attention_mask is None or not torch.compiler.is_dynamo_compiling()
+        if torch.compiler.is_compiling() and is_whole:
             h, hidden_states = self.encoder(windows.flatten(0, 1), output_hidden_states)
             last_hidden_state = h.unflatten(0, window_mask.shape) * window_mask[..., None]
         else:
@@ -940,7 +989,6 @@ class COLAForPreTraining(COLAPreTrainedModel):
         positive_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         positive_attention_mask: torch.Tensor | None = None,
-        gaps: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         gather_positives: bool = True,
     ) -> COLAForPreTrainingOutput:
@@ -954,9 +1002,6 @@ class COLAForPreTraining(COLAPreTrainedModel):
                 The positives: another segment of each recording, in the same order.
             attention_mask, positive_attention_mask (`torch.LongTensor`, `(batch_size, num_frames)`, *optional*):
                 1 for valid frames, 0 for padding, which must be on the right. By default all frames are valid.
-            gaps (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-                The distance in time between the two segments of each recording. This objective does not use it; it is
-                accepted so that all pre-training objectives can be called alike.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the feature map after each stage of the encoder. Defaults to
                 `config.output_hidden_states`.
@@ -1016,7 +1061,7 @@ class COLAForAudioClassification(COLAPreTrainedModel):
     ```python
     >>> from modeling_cola import COLAForAudioClassification
 
-    >>> model = COLAForAudioClassification.from_pretrained("cola-compact", num_labels=10)
+    >>> model = COLAForAudioClassification.from_pretrained("modeling_cola/cola-compact", num_labels=10)
     >>> model.freeze_encoder()  # train the classifier alone
     >>> outputs = model(input_values, attention_mask, labels=labels)
     >>> outputs.loss.backward()
@@ -1045,6 +1090,18 @@ class COLAForAudioClassification(COLAPreTrainedModel):
         self.encoder_frozen = True
         self.cola.requires_grad_(False)
         self.train(self.training)
+
+    def freeze_feature_encoder(self) -> None:
+        """
+        Does nothing, and says so. Transformers' audio classification script calls this by default, to freeze what
+        turns waveforms into frames. In wav2vec 2.0 these are convolutions; here it is the log-mel spectrogram of the
+        feature extractor, which has no parameters. To train the classifier alone, call
+        [`~COLAForAudioClassification.freeze_encoder`].
+        """
+        logger.warning_once(
+            "COLA computes frames by a log-mel spectrogram, which has no parameters to freeze: the whole encoder is "
+            "trained. To train the classifier alone, call `freeze_encoder()`."
+        )
 
     def freeze_batch_norm(self) -> None:
         """

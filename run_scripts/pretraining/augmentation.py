@@ -16,7 +16,7 @@ def make_features(
     Computes the log-mel features of a batch from `collate_segment_pairs` and augments the positives.
 
     Returns:
-        The arguments of an objective's `forward`: `input_values` (the anchors) and `positive_values`, each of shape
+        What an objective's `forward` may take: `input_values` (the anchors) and `positive_values`, each of shape
         `(batch_size, num_frames, num_mel_bins)`, and `gaps` of shape `(batch_size,)`.
     """
     waveforms = batch["waveforms"].to(device, non_blocking=True)

@@ -32,7 +32,13 @@ from run_scripts.pretraining.checkpointing import (
 )
 from run_scripts.pretraining.recipes import TrainingSettings
 from run_scripts.pretraining.synthetic_pairs import SyntheticPairs
-from run_scripts.pretraining.validation import HeldOutPairs, LinearProbe, validate, warn_if_degenerate
+from run_scripts.pretraining.validation import (
+    HeldOutPairs,
+    LinearProbe,
+    inputs_of,
+    validate,
+    warn_if_degenerate,
+)
 
 
 logger = logging.getLogger(__name__)
@@ -252,7 +258,8 @@ class PretrainingTrainer:
     def _training_step(self, batch: dict[str, Any]) -> COLAForPreTrainingOutput:
         if self.synthetic:
             batch = self.synthetic.join(batch)
-        outputs = self.model(**make_features(batch, self.extractor, self.settings, self.accelerator.device))
+        features = make_features(batch, self.extractor, self.settings, self.accelerator.device)
+        outputs = self.model(**inputs_of(self.unwrapped_model, features))
         self.accelerator.backward(outputs.loss)
         self.optimizer.step()
         self.scheduler.step()

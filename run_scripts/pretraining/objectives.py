@@ -3,8 +3,8 @@ The objectives of pre-training: COLA's own, those that the paper compares it wit
 table 2), and distillation from an encoder that is trained already.
 
 Every objective is a model with the encoder as `cola` and with
-`forward(input_values, positive_values, gaps=None, gather_positives=True)`, which returns a
-`COLAForPreTrainingOutput`; `num_windows` is the length of its segments in windows of the encoder. Those of this file
+`forward(input_values, positive_values, gather_positives=True)`, which returns a `COLAForPreTrainingOutput`; those of
+this file also take `gaps`. `num_windows` is the length of its segments in windows of the encoder. Those of this file
 work on the pairs of their own process: with several processes the gradients are averaged, and `gather_positives` has
 no effect.
 """

@@ -20,7 +20,7 @@ from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix,
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.recipes import CONTRASTIVE_SETTINGS, ModelSettings, TrainingSettings
-from run_scripts.pretraining.validation import HeldOutPairs, evaluating
+from run_scripts.pretraining.validation import HeldOutPairs, evaluating, inputs_of
 
 
 logger = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def draw_plots(
         )
         return
     with evaluating(model):
-        inputs = {name: values.to(model.device) for name, values in held_out.take(64).items()}
+        inputs = {name: values.to(model.device) for name, values in inputs_of(model, held_out.take(64)).items()}
         logits = model(**inputs, gather_positives=False).logits
         segments = torch.cat([held_out.inputs["input_values"], held_out.inputs["positive_values"]])
         embeddings = model.cola(segments.to(model.device)).pooler_output

@@ -1,5 +1,6 @@
 """What the objective and a linear probe make of held-out pairs during training."""
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class HeldOutPairs:
 
     Args:
         inputs (`dict[str, torch.Tensor]`):
-            The arguments of an objective's `forward`: `input_values`, `positive_values` and `gaps`.
+            What an objective's `forward` may take: `input_values`, `positive_values` and `gaps`.
         labels (`list[str]`, *optional*):
             The label of each pair, for the plots.
         kind (`str`, *optional*, defaults to `"recordings"`):
@@ -64,6 +65,12 @@ class HeldOutPairs:
             yield dict(zip(parts, batch))
 
 
+def inputs_of(objective: COLAPreTrainedModel, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those inputs that an objective's `forward` takes: the gaps of the pairs matter to some objectives only."""
+    taken = inspect.signature(objective.forward).parameters
+    return {name: values for name, values in inputs.items() if name in taken}
+
+
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """
@@ -90,7 +97,7 @@ def validate(model: COLAPreTrainedModel, pairs: HeldOutPairs, batch_size: int) -
     entry, projections = {}, []
     with evaluating(model):
         for batch in pairs.batches(batch_size):
-            inputs = {name: values.to(model.device) for name, values in batch.items()}
+            inputs = {name: values.to(model.device) for name, values in inputs_of(model, batch).items()}
             # Every process has the same recordings, which would be their own negatives.
             outputs = model(**inputs, gather_positives=False)
             for name in ("loss", "accuracy"):

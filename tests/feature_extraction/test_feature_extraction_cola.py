@@ -96,7 +96,7 @@ def test_num_samples(extractor):
 
 @pytest.mark.parametrize("return_tensors", ["pt", "np", None])
 def test_output_types(extractor, return_tensors):
-    batch = extractor([noise(16000), noise(20000)], sampling_rate=RATE, return_tensors=return_tensors)
+    batch = extractor([noise(16000), noise(20000)], sampling_rate=RATE, padding=True, return_tensors=return_tensors)
     assert set(batch) == {"input_values", "attention_mask"}
     values, mask = batch["input_values"], batch["attention_mask"]
     if return_tensors is None:
@@ -365,6 +365,30 @@ def test_pad_to_multiple_of(extractor):
 def test_padding_on_the_left_is_refused():
     with pytest.raises(ValueError, match="padding_side is 'left'.* on the right"):
         COLAFeatureExtractor(padding_side="left")
+
+
+def test_lists_are_not_padded_unless_asked(extractor):
+    clips = [noise(16000), noise(30000)]
+    lengths = [
+        [len(values) for values in extractor(clips, sampling_rate=RATE, **padding)["input_values"]]
+        for padding in ({}, {"padding": True})
+    ]
+    assert lengths == [[98, 186], [186, 186]]
+    for return_tensors in ("pt", "np"):
+        assert extractor(clips, sampling_rate=RATE, return_tensors=return_tensors)["input_values"].shape == (
+            2,
+            186,
+            64,
+        )
+
+
+def test_what_is_padded_later_is_as_what_is_padded_at_once(extractor):
+    clips = [noise(1000), noise(16000), noise(30000)]
+    values = extractor(clips, sampling_rate=RATE)["input_values"]  # without the masks
+    later = extractor.pad([{"input_values": clip} for clip in values], return_tensors="pt")
+    at_once = extractor(clips, sampling_rate=RATE, return_tensors="pt")
+    assert torch.equal(later["input_values"], at_once["input_values"])
+    assert later["attention_mask"].sum(1).tolist() == [96, 98, 186]  # a short clip is one window with silence
 
 
 def test_no_padding(extractor):

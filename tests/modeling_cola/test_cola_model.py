@@ -23,7 +23,7 @@ from model_helpers import (
     padded,
     run_script,
 )
-from modeling_cola import COLAForPreTraining, COLAModel
+from modeling_cola import COLAForAudioClassification, COLAForPreTraining, COLAModel
 
 
 MASK_LENGTHS = [1, 40, 96, 144, 250, 300]
@@ -326,6 +326,12 @@ def test_chunks_have_the_gradients_of_the_whole():
         torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(1, 300), (2, 299), (300,), (2, 300, 1)])
+def test_mask_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"`attention_mask` must be of shape \[2, 300\].* got"):
+        build()(log_mel(2, 300), torch.ones(shape, dtype=torch.long))
+
+
 def test_padding_on_the_left_is_refused():
     mask = torch.ones(2, 300, dtype=torch.long)
     mask[1, :100] = 0
@@ -462,6 +468,27 @@ def test_export(encoder):
     torch.testing.assert_close(actual.pooler_output, expected.pooler_output, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(actual.last_hidden_state, expected.last_hidden_state, rtol=1e-5, atol=1e-5)
     assert torch.equal(actual.window_mask, expected.window_mask)
+
+
+@encoders
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_compiled_training_is_as_without(encoder, is_padded):
+    """BatchNorm must not see padding."""
+    torch.compiler.reset()
+    plain = build(COLAForAudioClassification, encoder, pooling_dropout=0.0).double().train()
+    compiled = copy.deepcopy(plain)
+    values, mask = padded([log_mel(1, 300)[0], log_mel(1, 120, seed=1)[0]], 300)
+    inputs = {"input_values": values.double(), "labels": torch.tensor([0, 2])}
+    inputs |= {"attention_mask": mask} if is_padded else {}
+    expected = plain(**inputs).loss
+    loss = torch.compile(compiled, backend="eager", fullgraph=not is_padded)(**inputs).loss
+    torch.testing.assert_close(loss, expected)
+    expected.backward()
+    loss.backward()
+    for one, other in zip(plain.parameters(), compiled.parameters()):
+        torch.testing.assert_close(other.grad, one.grad)
+    for one, other in zip(plain.buffers(), compiled.buffers()):
+        torch.testing.assert_close(other, one)
 
 
 @encoders

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
@@ -82,6 +83,26 @@ def test_encoder_kwargs_replace_the_default_ones():
 def test_default_pooling(encoder, pooling):
     assert COLAConfig(encoder=encoder).pooling == pooling
     assert COLAConfig(encoder=encoder, pooling="mean").pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": "compact"},
+        {"encoder": "compact", "pooling": "mean", "compact_channels": [4, 8, 16]},
+        {"encoder": "compact", "pooling": "statistics", "num_mel_bins": 43},
+        {"encoder": "compact", "pooling": "statistics", "pooling_stages": 3, "compact_channels": [4, 8, 16]},
+        {"encoder": "efficientnet_b0", "pooling": "statistics"},
+        {"encoder": "test_resnet"},
+        {"encoder": "test_efficientnet", "encoder_stride": 8, "pooling": "statistics", "pooling_stages": 2},
+        {"encoder": "test_convnext", "pooling": "statistics", "num_mel_bins": 50},
+    ],
+)
+def test_config_alone_knows_the_hidden_size(settings):
+    config = COLAConfig(**settings)
+    size = config.hidden_size
+    model = COLAModel(config).eval()
+    assert model(torch.zeros(1, 96, config.num_mel_bins)).pooler_output.shape == (1, size)
 
 
 def test_timm_encoder_sets_hidden_size():

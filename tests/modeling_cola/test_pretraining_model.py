@@ -228,12 +228,6 @@ def test_pretraining_input_errors(pretraining_model):
         pretraining_model(x, x, positive_attention_mask=mask)
 
 
-def test_gaps_are_accepted_and_not_used(pretraining_model):
-    inputs = batch_for(COLAForPreTraining, 5, 96)
-    with torch.no_grad():
-        assert_same_outputs(pretraining_model(**inputs, gaps=torch.rand(5)), pretraining_model(**inputs), atol=0)
-
-
 DISTRIBUTED = """
     import sys
     import torch

@@ -374,7 +374,8 @@ def test_full_disk(numbered, tmp_path, monkeypatch, written):
     with monkeypatch.context() as patch:
         patch.setattr(shards.pq.ParquetWriter, written, full)
         with pytest.raises(
-            OSError, match=rf"The disk is full: {tmp_path}/train-\d+-\d+.parquet could not be written.*the same command"
+            OSError,
+            match=rf"The disk is full: {tmp_path}/train-\d+-\d+.parquet could not be written.*the same command",
         ) as error:
             prepare_audio.main(arguments(numbered, tmp_path, *more))
     assert is_disk_full(error.value)

@@ -103,6 +103,7 @@ def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Run:
     from run_scripts.pretraining.loop import build_optimizer
     from run_scripts.pretraining.recipes import RECIPES
     from run_scripts.pretraining.train import build_model
+    from run_scripts.pretraining.validation import inputs_of
 
     tune_cpu()
     settings = RECIPES[recipe].training
@@ -116,7 +117,7 @@ def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Run:
 
     def run() -> None:
         inputs = make_features(batch, extractor, settings, waveforms.device) if "features" in parts else ready
-        model(**inputs).loss.backward()
+        model(**inputs_of(model, inputs)).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
