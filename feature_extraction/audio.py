@@ -10,7 +10,14 @@ import numpy as np
 import soundfile
 import soxr
 
-from .audio_source import clip_errors, identify, open_decoder, open_file, samples_in_memory
+from .audio_source import (
+    clip_errors,
+    identify,
+    length_by_header,
+    open_decoder,
+    open_file,
+    samples_in_memory,
+)
 from .errors import AudioDecodingError
 from .ffmpeg import FFMPEG_SUFFIXES, has_ffmpeg
 
@@ -24,6 +31,9 @@ SILENCE = 2**-15
 # How many samples per channel are decoded at once, 5.5 s at 48 kHz. Of a long recording there is never more in memory
 # than this and its mono waveform.
 BLOCK = 2**18
+
+# Encodings that libsndfile decodes only as a whole.
+UNSEEKABLE = ("GSM610",)
 
 # How many samples after a seek are not those of the recording, at most.
 VORBIS_OVERLAP = 4096
@@ -63,7 +73,7 @@ class AudioFile:
     def __init__(self, samples: soundfile.SoundFile | np.ndarray, own_rate: int, sampling_rate: int, name: str):
         self._samples = samples
         self._own_rate = own_rate
-        self._own_length = len(samples) if isinstance(samples, np.ndarray) else samples.frames
+        self._own_length = len(samples) if isinstance(samples, np.ndarray) else length_by_header(samples)
         self.sampling_rate = sampling_rate
         self.name = name
         if self._own_length == 0:
@@ -219,7 +229,10 @@ def open_audio(
             if in_memory is None:
                 file = stack.enter_context(open_file(content))
                 decoder = stack.enter_context(open_decoder(file, name))
-                in_memory = decoder, decoder.samplerate
+                samples = decoder
+                if decoder.subtype in UNSEEKABLE:
+                    samples = decoder.read(decoder.frames, dtype="float32", always_2d=True)
+                in_memory = samples, decoder.samplerate
             audio = AudioFile(*in_memory, sampling_rate, name)
         yield audio
 

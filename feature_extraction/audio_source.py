@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import os
 import re
 import struct
@@ -21,6 +22,11 @@ from .lost_clips import raise_if_lost
 # Encoders that write to a pipe leave the length out of the FLAC header. libsndfile then reports a length above this
 # one and cannot seek in the file.
 UNKNOWN_LENGTH = 2**62
+
+# Where libsndfile's log says that a file is shorter than its header does: by the samples or, for W64 and RF64, as a
+# whole. Programs that write to a pipe put a size above the last of these into the header.
+CUT_OFF = r"^ *(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
+UNKNOWN_SIZE = 2**31 - 2**16
 
 # The operating system's errors that are not the fault of the file that is opened.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -47,6 +53,11 @@ def clip_errors(name: str) -> Iterator[None]:
         if error.errno in EXHAUSTED:
             raise
         raise AudioDecodingError(f"{name} cannot be read: {error.strerror or error}.", kind="unreadable") from error
+    except Exception as error:
+        if "://" not in name:
+            raise
+        # Each file system raises errors of its own, fsspec a `ValueError` or an `ImportError` if it lacks one.
+        raise AudioDecodingError(f"{name} cannot be read: {error}", kind="unreadable") from error
 
 
 def identify(source: Any) -> tuple[str, Any]:
@@ -153,6 +164,20 @@ def file_system_name(path: str) -> str | bytes:
     """Returns the name by which the file system knows a file, of which [`storable_name`] may have made the path."""
     original = re.sub(rb"\\x([89a-f][0-9a-f])", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path))
     return original if not os.path.exists(path) and os.path.exists(original) else path
+
+
+def length_by_header(decoder: soundfile.SoundFile) -> int:
+    """
+    Returns the length that the header of a file says, in samples. For formats that do not compress, libsndfile takes
+    the length that the file has instead, so that a file which was cut off would pass as whole.
+    """
+    for claimed, actual in re.findall(CUT_OFF, decoder.extra_info, re.MULTILINE):
+        if int(actual) < int(claimed) < UNKNOWN_SIZE and decoder.frames > 0:
+            bytes_per_sample = int(actual) / decoder.frames
+            # What a sample takes of PCM is a whole number, but for the bytes of the header.
+            bytes_per_sample = round(bytes_per_sample) or bytes_per_sample
+            return decoder.frames + math.ceil((int(claimed) - int(actual)) / bytes_per_sample)
+    return decoder.frames
 
 
 class BlockReader(soundfile.SoundFile):

@@ -29,7 +29,7 @@ from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_folder import list_files, load_audio_folder
 from .errors import DataError
 from .ffmpeg import FFMPEG_SUFFIXES
-from .parquet import build_parquet, check_paths
+from .parquet import build_parquet, check_paths, require_names
 from .tables import METADATA_FILES, TABLE_SUFFIXES, load_tables
 from .tars import STORED_AUDIO, load_tars
 
@@ -185,6 +185,7 @@ def _with_audio_column(
         return splits
     for split, dataset in splits.items():
         if column in dataset.column_names and not _is_audio(dataset.features[column]):
+            require_names(dataset.features.arrow_schema.field(column), name)
             splits[split] = dataset.cast_column(column, Audio(decode=False))
             check_paths(splits[split].select_columns([column]).data.table, roots, name)
     return splits

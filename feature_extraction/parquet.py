@@ -69,6 +69,22 @@ def _lies_in(path: str, folders: list[str]) -> bool:
     return any(os.path.commonpath([real, folder]) == folder for folder in folders)
 
 
+def require_names(field: pa.Field, source: str) -> None:
+    """
+    Checks that a column can be read as audio: that it holds the names of files, or their content.
+
+    Raises:
+        `ValueError`: if it does not.
+    """
+    names = {inner.name for inner in field.type} if pa.types.is_struct(field.type) else set()
+    is_text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+    if not is_text and not (names and names <= {"bytes", "path"}):
+        raise DataError(
+            f"The column {field.name} of {source} is of type {field.type}: audio is a column of names of files, or of "
+            "their bytes and path, as the type Audio of datasets stores it. Write decoded samples to files first."
+        )
+
+
 class CheckedParquet(Parquet):
     """
     The builder of `datasets` for Parquet files. In addition, it checks the paths in the rows, and steps over what is
@@ -185,6 +201,7 @@ def build_parquet(
         raise DataError(f"None of the {len(footers)} Parquet files can be read. The first is {file}: {footer.error}")
     features = builder.info.features or _find_features(footers)
     if audio_column in features and not isinstance(features[audio_column], datasets.Audio):
+        require_names(datasets.Features(features).arrow_schema.field(audio_column), source)
         features = features | {audio_column: datasets.Audio(decode=False)}
     checked = CheckedParquet(
         dataset_name=builder.dataset_name,

@@ -58,4 +58,5 @@ class Source:
             return "; ".join(self._name(one, inner) or "" for one in label)
         if label is None or (isinstance(feature, ClassLabel) and label < 0):
             return None
-        return feature.int2str(label) if isinstance(feature, ClassLabel) else str(label)
+        is_class = isinstance(feature, ClassLabel) and label < len(feature.names)
+        return feature.names[label] if is_class else str(label)

@@ -161,7 +161,7 @@ def read_held_out_pairs(
             labels.append(Path(data.name).name)
         elif data.class_names:
             # -1 is how `datasets` marks rows without a label.
-            is_labelled = row["label"] is not None and row["label"] >= 0
+            is_labelled = row["label"] is not None and 0 <= row["label"] < len(data.class_names)
             labels.append(data.class_names[row["label"]] if is_labelled else "no label")
     if not drawn:
         return HeldOutPairs.none()

@@ -354,6 +354,39 @@ def test_damage_is_met_only_where_it_is():
         load_audio(encoded, start=4.0, duration=0.5)
 
 
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "AIFF", "AU", "W64", "RF64"])
+def test_file_that_is_shorter_than_its_header_says(container):
+    """Its first part can be read, as that of a FLAC file."""
+    encoded = encode(chirp(), RATE, container, "PCM_16")
+    assert len(load_audio(encoded)) == 2 * RATE
+    cut = encoded[: len(encoded) * 2 // 3]
+    with pytest.raises(AudioDecodingError, match="the audio is truncated: its header says that it has 32000 samples"):
+        load_audio(cut)
+    np.testing.assert_allclose(load_audio(cut, start=0.5, duration=0.5), chirp()[8000:16000], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0xFFFFFFFF])
+def test_wav_that_was_written_to_a_pipe(size):
+    encoded = bytearray(encode(chirp()))
+    encoded[4:8] = encoded[40:44] = size.to_bytes(4, "little")
+    assert_same_sound(load_audio(bytes(encoded)), chirp(), 1e-4)
+
+
+def test_gsm():
+    samples = load_audio(encode(sine(440, 8000, 2.0), 8000, "WAV", "GSM610"), start=0.5, duration=1.0)
+    assert len(samples) == RATE
+    spectrum = np.abs(np.fft.rfft(samples))
+    assert np.argmax(spectrum) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("url", ["foo://bucket/a.wav", "gs://bucket/a.wav", "dropbox://a.wav"])
+def test_url_that_cannot_be_read(url):
+    """Of an unknown kind, or of one whose package is not installed."""
+    with pytest.raises(AudioDecodingError, match=f"{url} cannot be read: ") as error:
+        load_audio(url)
+    assert error.value.kind == "unreadable"
+
+
 def test_missing_file(tmp_path):
     for source in (tmp_path / "nowhere.wav", {"bytes": None, "path": str(tmp_path / "nowhere.wav")}):
         with pytest.raises(FileNotFoundError, match="nowhere.wav"):

@@ -419,6 +419,36 @@ def test_no_whole_parquet(tmp_path, damage):
         load_audio_dataset(str(tmp_path), streaming=True)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet_without_rows_or_with_other_types(tmp_path, streaming):
+    clip = {"bytes": flac(numbered_clip(1)), "path": "a.flac"}
+    empty = pa.schema({"audio": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "label": pa.null()})
+    with pq.ParquetWriter(tmp_path / "a.parquet", empty) as writer:
+        writer.write_table(empty.empty_table())
+    pq.write_table(pa.table({"audio": [clip], "label": pa.array([1], pa.int32())}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"audio": [clip], "label": [2]}), tmp_path / "c.parquet")
+    rows = load_audio_dataset(str(tmp_path), streaming=streaming)["train"]
+    assert [row["label"] for row in rows] == [1, 2]
+    pq.write_table(pa.table({"audio": [clip], "label": ["dog"]}), tmp_path / "d.parquet")
+    with pytest.raises(ValueError, match="d.parquet cannot be read together with .*a.parquet: .*label"):
+        load_audio_dataset(str(tmp_path), streaming=streaming)
+
+
+def test_parquet_of_other_classes(tmp_path):
+    for name, classes in {"a": ["cat", "dog"], "b": ["dog", "eel"]}.items():
+        rows = Dataset.from_dict({"text": [name], "label": [1]}).cast_column("label", ClassLabel(names=classes))
+        rows.to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match="b.parquet has other classes in its column label than .*a.parquet"):
+        load_audio_dataset(str(tmp_path), streaming=True)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_column_of_arrays(tmp_path, streaming):
+    pq.write_table(pa.table({"audio": [{"array": [0.1, 0.2], "sampling_rate": 16000}]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="The column audio of .* is of type struct<array.*Write decoded samples"):
+        load_audio_dataset(str(tmp_path), streaming=streaming, audio_column="audio")
+
+
 def lost_clips(audio: dict) -> tuple[str, int]:
     """What a row says that stands for lost clips: their name and their number."""
     with pytest.raises(CorruptShardError) as error:
