@@ -18,7 +18,7 @@ from .audio_source import (
     open_file,
     samples_in_memory,
 )
-from .errors import AudioDecodingError
+from .errors import AudioDecodingError, DataError
 from .ffmpeg import FFMPEG_SUFFIXES, has_ffmpeg
 
 
@@ -221,7 +221,11 @@ def open_audio(
             audio or cannot be read, and a [`MissingAudioError`], which is a `FileNotFoundError` too, if there is no
             file at the path.
         `TypeError`: if the source is of another type.
+        `ValueError`: if `sampling_rate` is not positive, or a decoded array is of another shape than `(num_samples,)`
+            or `(channels, num_samples)`.
     """
+    if sampling_rate < 1:
+        raise DataError(f"`sampling_rate` must be a number of hertz, at least 1, got {sampling_rate}.")
     name, content = identify(source)
     with ExitStack() as stack:
         with clip_errors(name):
@@ -261,7 +265,8 @@ def load_audio(
 
     Raises:
         [`BadClipError`]: if the audio cannot be used, as [`open_audio`] and [`AudioFile.read`] say.
-        `ValueError`: if `start` is negative or not before the end of the audio.
+        `ValueError`: if `start` is negative or not before the end of the audio, if `duration` is less than a sample,
+            or if `sampling_rate` is not positive.
 
     Example:
 
@@ -271,9 +276,11 @@ def load_audio(
     >>> waveform = load_audio("dog.mp3", duration=10.0)
     ```
     """
+    if duration is not None and round(duration * sampling_rate) < 1:
+        raise DataError(f"`duration` must be at least a sample, got {duration} s at {sampling_rate} Hz.")
     with open_audio(source, sampling_rate) as audio:
         first = round(start * sampling_rate)
         if not 0 <= first < audio.num_samples:
             seconds = audio.num_samples / sampling_rate
-            raise ValueError(f"`start` is {start} s, but must lie within {audio.name}, which is {seconds:.2f} s long.")
+            raise DataError(f"`start` is {start} s, but must lie within {audio.name}, which is {seconds:.2f} s long.")
         return audio.read(first, None if duration is None else round(duration * sampling_rate))

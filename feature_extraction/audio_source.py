@@ -14,7 +14,7 @@ import fsspec
 import numpy as np
 import soundfile
 
-from .errors import AudioDecodingError, BadClipError, MissingAudioError
+from .errors import AudioDecodingError, BadClipError, DataError, MissingAudioError
 from .ffmpeg import FFMPEG_SUFFIXES, convert
 from .lost_clips import raise_if_lost
 
@@ -27,6 +27,9 @@ UNKNOWN_LENGTH = 2**62
 # whole. Programs that write to a pipe put a size above the last of these into the header.
 CUT_OFF = r"^ *(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
 UNKNOWN_SIZE = 2**31 - 2**16
+
+# An array with more rows than this, and than columns, has the channels in its columns.
+MOST_CHANNELS = 32
 
 # The operating system's errors that are not the fault of the file that is opened.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -103,9 +106,7 @@ def samples_in_memory(content: Any, name: str) -> tuple[np.ndarray, int] | None:
     them, or `None`.
     """
     if isinstance(content, dict):
-        array = np.asarray(content["array"])
-        scale = -float(np.iinfo(array.dtype).min) if array.dtype.kind == "i" else 1.0
-        return np.atleast_2d(array.astype(np.float32) / scale).T, content["sampling_rate"]
+        return _scaled(np.asarray(content["array"])), content["sampling_rate"]
     if isinstance(content, (bytes, bytearray, memoryview)):
         return _plain_pcm(content)
     if hasattr(content, "get_all_samples"):
@@ -115,6 +116,31 @@ def samples_in_memory(content: Any, name: str) -> tuple[np.ndarray, int] | None:
             raise AudioDecodingError(f"{name} is damaged: {error}") from error
         return decoded.data.numpy().T, decoded.sample_rate
     return None
+
+
+def _scaled(array: np.ndarray) -> np.ndarray:
+    """
+    Returns samples of shape `(num_samples,)` or `(channels, num_samples)`, as numbers between -1 and 1 or as integers
+    of any size, as float32 of shape `(num_samples, channels)`.
+
+    Raises:
+        `ValueError`: if they are of another shape or type.
+    """
+    if array.dtype.kind not in "iuf" or array.ndim not in (1, 2):
+        raise DataError(
+            "Decoded audio must be an array of numbers of shape (num_samples,) or (channels, num_samples), got one of "
+            f"shape {array.shape} and type {array.dtype}."
+        )
+    if array.ndim == 2 and array.shape[0] > max(array.shape[1], MOST_CHANNELS):
+        raise DataError(
+            f"Decoded audio must be of shape (channels, num_samples), got {array.shape}: transpose it if its first "
+            "dimension is time."
+        )
+    samples = np.atleast_2d(array).T.astype(np.float32)
+    if array.dtype.kind == "f":
+        return samples
+    half = 2.0 ** (8 * array.dtype.itemsize - 1)  # unsigned samples lie around it, as those of 8-bit WAV do
+    return (samples - (half if array.dtype.kind == "u" else 0)) / np.float32(half)
 
 
 def _plain_pcm(data: bytes | bytearray | memoryview) -> tuple[np.ndarray, int] | None:

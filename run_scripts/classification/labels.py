@@ -169,6 +169,13 @@ def _read_labels(clips: Dataset, column: str, split: str) -> list[Any]:
     missing = (None, -1) if isinstance(clips.features[column], ClassLabel) else (None,)
     if any(label in missing for label in labels):
         raise UserError(f"The split {split!r} has clips without a label in the column {column!r}: drop them.")
+    if isinstance(clips.features[column], ClassLabel):
+        num_classes = clips.features[column].num_classes
+        if unknown := set(labels) - set(range(num_classes)):
+            raise UserError(
+                f"The split {split!r} has the label {min(unknown)} in the column {column!r}, which has {num_classes} "
+                "classes, numbered from 0."
+            )
     return labels
 
 
@@ -186,12 +193,11 @@ def _read_class_names(dataset: DatasetDict, column: str) -> list[str]:
 
 def _encode_values(labels: dict[str, list], feature: Any, column: str) -> tuple[dict[str, list[int]], list[str]]:
     """Encodes names or integers as indices into their sorted values; returns the indices and the classes' names."""
-    values = {label for split_labels in labels.values() for label in split_labels}
-    if not all(isinstance(value, (str, int)) for value in values):
+    if not all(isinstance(label, (str, int)) for split_labels in labels.values() for label in split_labels):
         raise UserError(
             f"The column {column!r} is of type {feature}: labels are classes, names or integers, or lists of these."
         )
-    classes = sorted(values)
+    classes = sorted({label for split_labels in labels.values() for label in split_labels})
     index = {value: i for i, value in enumerate(classes)}
     indices = {split: [index[label] for label in split_labels] for split, split_labels in labels.items()}
     return indices, [str(value) for value in classes]

@@ -128,6 +128,43 @@ def test_decoded_array(array, expected):
     np.testing.assert_allclose(samples, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32"])
+def test_decoded_integers_are_scaled(dtype):
+    info = np.iinfo(dtype)
+    array = np.array([info.min, (int(info.min) + int(info.max) + 1) // 2, info.max], dtype)
+    samples = load_audio({"array": array, "sampling_rate": RATE})
+    np.testing.assert_allclose(samples, [-1, 0, 1], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.zeros((16000, 2)), r"got \(16000, 2\): transpose it"),
+        (np.zeros((2, 3, 4)), r"of shape \(2, 3, 4\)"),
+        (["a", "b"], "an array of numbers"),
+        (np.zeros(3, complex), "an array of numbers"),
+        (0.5, r"of shape \(\)"),
+    ],
+)
+def test_arrays_that_are_no_audio(array, message):
+    with pytest.raises(ValueError, match=message):
+        load_audio({"array": array, "sampling_rate": RATE})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"duration": 0.0}, "`duration` must be at least a sample, got 0.0 s"),
+        ({"duration": -1.0}, "`duration` must be at least a sample"),
+        ({"sampling_rate": 0}, "`sampling_rate` must be a number of hertz"),
+        ({"sampling_rate": -16000}, "`sampling_rate` must be a number of hertz"),
+    ],
+)
+def test_arguments_that_ask_for_nothing(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_audio(encode(chirp()), **arguments)
+
+
 def test_torchcodec_decoder():
     stereo = np.stack([chirp(rate=8000), np.zeros_like(chirp(rate=8000))])
     assert_same_sound(load_audio(TorchcodecDecoder(stereo, 8000)), chirp() / 2, None)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
 
@@ -140,3 +141,14 @@ def test_tar_files_are_copied_with_their_labels_as_classes(tmp_path: Path, monke
     assert clips.features["label"] == ClassLabel(names=["cat", "dog"]) and clips["label"][:] == [1, 0]
     write_tar(tmp_path / "train-0.tar", members | {"2.wav": b"three", "2.cls": b"cow"})
     assert len(load_rows(str(tmp_path / "train-0.tar"))["train"]) == 3
+
+
+def test_labels_that_are_no_classes():
+    """`datasets` does not check the numbers of classes in Parquet files."""
+    features = Features({"label": ClassLabel(names=["a", "b"])})
+    outside = Dataset(pa.table({"label": [0, 1, 5]}).replace_schema_metadata(features.arrow_schema.metadata))
+    with pytest.raises(ValueError, match="'train' has the label 5 in the column 'label', which has 2 classes"):
+        encode_labels(DatasetDict(train=outside), "label")
+    structs = Dataset.from_dict({"label": [{"x": 1}, {"x": 2}]})
+    with pytest.raises(ValueError, match="The column 'label' is of type .*: labels are classes, names or integers"):
+        encode_labels(DatasetDict(train=structs), "label")
