@@ -146,6 +146,8 @@ def place_by_tsne(embeddings: np.ndarray) -> np.ndarray:
         `np.ndarray` of shape `(num_embeddings, 2)`.
     """
     scaled = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-8)
+    if not scaled.any():  # all embeddings are the same, in which no direction can be told from another
+        return np.zeros((len(scaled), 2))
     reduced = PCA(min(50, *scaled.shape), random_state=0).fit_transform(scaled)
     perplexity = min(30.0, (len(scaled) - 1) / 3)
     return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(reduced)

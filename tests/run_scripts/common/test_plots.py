@@ -140,3 +140,13 @@ def test_names_in_any_script_give_no_glyph_warnings(tmp_path: Path, recwarn: pyt
     plots.plot_confusion_matrix(np.eye(3, dtype=int), names, tmp_path / "matrix.png")
     plots.plot_class_bars(np.array([0.1, 0.2, 0.3]), names, tmp_path / "bars.png", "F1")
     assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_embeddings_that_are_alike_are_placed_near_each_other():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1], 10)
+    points = plots.place_by_tsne(rng.standard_normal((20, 60)) + 10 * groups[:, None])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    assert (groups[distances.argmin(1)] == groups).all()
+    assert np.isfinite(plots.place_by_tsne(np.ones((5, 60)))).all()  # of the same sound five times
