@@ -96,8 +96,8 @@ class Detector:
             What counts as an event.
 
     Raises:
-        `ValueError`: If the checkpoint is not a classifier, if it does not have a label that is named, or if the hop
-            is longer than a window.
+        `ValueError`: If there is no such checkpoint, if it is not a classifier, if it does not have a label that is
+            named, or if the hop is longer than a window.
 
     Example:
 
@@ -119,8 +119,8 @@ class Detector:
                     f"--model_name_or_path {checkpoint} is not a classifier: train one on labelled clips with "
                     "run_classification.py, and name its folder."
                 )
-            model = load_checkpoint(COLAForAudioClassification, checkpoint).eval()
             self.extractor = load_extractor(checkpoint)
+            model = load_checkpoint(COLAForAudioClassification, checkpoint).eval()
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.window_samples, self.hop = self.extractor.num_samples(config.window_size), self._hop_samples()
         names = [config.id2label[i] for i in range(config.num_labels)]

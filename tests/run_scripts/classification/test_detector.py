@@ -286,6 +286,8 @@ def test_the_end_of_a_recording_that_is_damaged_is_reported(classifier: str, tmp
 def test_a_checkpoint_without_a_head_is_refused():
     with pytest.raises(ValueError, match="cola-compact is not a classifier: train one"):
         Detector(str(CHECKPOINT), EventArguments())
+    with pytest.raises(ValueError, match="There is no checkpoint nowhere/"):
+        Detector("nowhere/", EventArguments())
 
 
 def test_a_regression_is_refused(tmp_path: Path):
