@@ -72,7 +72,7 @@ def test_leaves_a_loadable_model_plots_and_a_card(pretrained: Path):
 
 def test_draws_the_training_curves(pretrained: Path, tmp_path: Path):
     chance = {"loss": np.log(8), "accuracy": 1 / 8}
-    plot_training_curves(list(history(pretrained).values()), tmp_path / "expected.png", chance)
+    plot_training_curves(list(history(pretrained).values()), tmp_path / "expected.png", chance, "Pairs of recordings")
     drawn, expected = (
         matplotlib.image.imread(f) for f in (pretrained / "training_curves.png", tmp_path / "expected.png")
     )
