@@ -2,6 +2,7 @@
 
 import textwrap
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
@@ -19,6 +21,10 @@ from run_scripts.common.fonts import find_fonts
 
 
 MAX_CLASS_BARS = 60
+# Longer names of classes are cut in the middle, since both ends may tell them apart.
+NAME_CHARACTERS = 32
+# A map tells so many labels apart: 20 colours with two markers. The points are smaller where there are more of them.
+MAX_COLOURED_LABELS, POINTS_OF_FULL_SIZE = 40, 2000
 LEGEND_CHARACTERS = 36
 # Labels of more bars in a group are turned. A bar, with its share of the gaps, has at least this width in inches.
 MAX_LEVEL_LABELS, BAR_WIDTH = 3, 0.2
@@ -47,6 +53,17 @@ def _legend_outside(axis: Axes, columns: int = 1) -> None:
     names = [textwrap.fill(name, LEGEND_CHARACTERS) for name in names]
     place = {"bbox_to_anchor": (1.01, 1), "loc": "upper left", "borderaxespad": 0}
     axis.legend(handles, names, fontsize=8, markerscale=1.5, ncols=columns, **place)
+
+
+def _shorten(name: str) -> str:
+    half = NAME_CHARACTERS // 2
+    return name if len(name) <= NAME_CHARACTERS else f"{name[:half].rstrip()}…{name[1 - half :].lstrip()}"
+
+
+def _colours(count: int) -> list:
+    """Colours that differ as far as there are so many."""
+    palette = matplotlib.colormaps["tab10" if count <= 10 else "tab20"]
+    return [palette(i % palette.N) for i in range(count)]
 
 
 def _whole_numbers() -> MaxNLocator:
@@ -165,7 +182,8 @@ def plot_embedding_map(
         path (`str` or `Path`):
             Where to save the plot.
         labels (`list[str]`, *optional*):
-            The label of each embedding, shown by its colour. For more than 40 labels there is no legend.
+            The label of each embedding, shown by its colour. If there are more than 40, those with the fewest
+            embeddings are grey.
         pairs (`bool`, *optional*, defaults to `False`):
             Whether the second half of the embeddings are the partners of the first half, in the same order. If so,
             lines join them: short lines mean that segments of the same recording are close to each other.
@@ -187,14 +205,24 @@ def plot_embedding_map(
 
 
 def _scatter_labels(axis: Axes, points: np.ndarray, labels: list[str]) -> None:
-    """Plots the points `(num_points, 2)` of each label in a colour of its own; after 20 labels the marker changes."""
-    names = sorted(set(labels))
-    for i, name in enumerate(names):
-        chosen = points[[label == name for label in labels]]
-        colour, marker = matplotlib.colormaps["tab20"](i % 20), "o^"[i // 20 % 2]
-        axis.scatter(chosen[:, 0], chosen[:, 1], s=12, color=[colour], marker=marker, label=name)
-    if len(names) <= 40:
-        _legend_outside(axis, columns=1 if len(names) <= 24 else 2)
+    """
+    Plots the points `(num_points, 2)` of each label in a colour of its own; after 20 labels the marker changes. If
+    there are more labels than colours, those of the fewest points are grey.
+    """
+    labels, counts = np.asarray(labels), Counter(labels)
+    coloured = sorted(name for name, _ in counts.most_common(MAX_COLOURED_LABELS))
+    size = 12 * min(1.0, POINTS_OF_FULL_SIZE / len(points)) ** 0.5
+    if len(counts) > len(coloured):
+        others = points[~np.isin(labels, coloured)]
+        title = f"{len(counts) - len(coloured)} other labels"
+        axis.scatter(others[:, 0], others[:, 1], s=size, color="lightgrey", marker=".", label=title)
+    for i, name in enumerate(coloured):
+        chosen = points[labels == name]
+        colour, marker = matplotlib.colormaps["tab20"](i % 20), "o^"[i // 20]
+        axis.scatter(chosen[:, 0], chosen[:, 1], s=size, color=[colour], marker=marker, label=_shorten(name))
+    _legend_outside(axis, columns=1 if len(coloured) <= 24 else 2)
+    for handle in axis.get_legend().legend_handles:
+        handle.set_sizes([27])
 
 
 def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path) -> None:
@@ -214,13 +242,17 @@ def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path
     matrix, names = matrix[np.ix_(occurs, occurs)], [name for name, is_shown in zip(names, occurs) if is_shown]
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
-    size = max(5.0, 0.4 * len(names) + 2)
+    has_numbers = len(names) <= 20
+    size = max(5.0, (0.4 if has_numbers else 0.2) * len(names) + 2)
     with _saved_figure(path, width=size + 1, height=size) as figure:
         axis = figure.subplots()
-        image = axis.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
-        if len(names) <= 20:
+        # Without numbers, a scale that is steeper at its start shows the confusions, most of which are rare.
+        norm = Normalize(0, 100) if has_numbers else PowerNorm(0.5, 0, 100)
+        image = axis.imshow(100 * shares, cmap="Blues", norm=norm)
+        labels, fontsize = [_shorten(name) for name in names], 8 if has_numbers else 6
+        axis.set_xticks(range(len(names)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=fontsize)
+        axis.set_yticks(range(len(names)), labels, fontsize=fontsize)
+        if has_numbers:
             size = 8 if len(names) <= 8 else 6
             for row in np.flatnonzero(matrix.sum(1) == 0):
                 axis.text((len(names) - 1) / 2, row, "no clips", ha="center", va="center", fontsize=size, color="grey")
@@ -251,7 +283,7 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
     group_width = max(1.3, BAR_WIDTH * len(methods))
     with _saved_figure(path, width=max(6.0, group_width * len(groups) + 2), height=4) as figure:
         axis = figure.subplots()
-        for i, method in enumerate(methods):
+        for method, colour in zip(methods, _colours(len(methods))):
             positions, accuracies = [], []
             for number, row in enumerate(table.values()):
                 present = [name for name in methods if not np.isnan(row[name])]
@@ -260,7 +292,7 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
                     accuracies.append(row[method])
             if not positions:
                 continue
-            bars = axis.bar(positions, accuracies, width, color=f"C{i % 10}", label=method)
+            bars = axis.bar(positions, accuracies, width, color=colour, label=method)
             axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=1, rotation=90 * (len(methods) > MAX_LEVEL_LABELS))
         tilt = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(groups) > 3 else {}
         axis.set_xticks(range(len(groups)), groups, **tilt)
@@ -282,8 +314,8 @@ def plot_learning_curves(curves: dict[str, dict[str, float]], path: str | Path, 
     """
     with _saved_figure(path, width=6, height=4) as figure:
         axis = figure.subplots()
-        for method, curve in curves.items():
-            axis.plot(list(curve), list(curve.values()), "o-", markersize=4, label=method)
+        for (method, curve), colour in zip(curves.items(), _colours(len(curves))):
+            axis.plot(list(curve), list(curve.values()), "o-", markersize=4, color=colour, label=method)
         axis.set(xlabel="Labelled clips of each class", ylabel="Accuracy (%)", title=title)
         axis.grid(alpha=0.3)
         _legend_outside(axis)
@@ -316,7 +348,7 @@ def plot_class_bars(values: np.ndarray, names: list[str], path: str | Path, metr
         bars = axis.barh(range(len(shown)), [100 * values[i] for i in shown], color="tab:blue")
         axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
         axis.axvline(mean, color="grey", linestyle=":", linewidth=1, label=f"mean of {len(order)} classes: {mean:.1f}")
-        axis.set_yticks(range(len(shown)), [names[i] for i in shown], fontsize=8)
+        axis.set_yticks(range(len(shown)), [_shorten(names[i]) for i in shown], fontsize=8)
         axis.set(title=title, xlabel=f"{metric} (%)", xlim=(0, 108), xticks=range(0, 101, 20))
         axis.set_ylim(len(shown) - 0.4, -0.6)  # the best class is at the top
         _legend_outside(axis)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from feature_extraction import COLAFeatureExtractor
 from helpers import pretraining_arguments, write_tones
@@ -39,3 +40,17 @@ def embedded(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("embedded")
     run_embedding.main(["--dataset_name", str(tones), "--output_dir", str(folder)])
     return folder
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """A list that gets each figure that is saved."""
+    saved = []
+    save = Figure.savefig
+
+    def record(self, *args, **kwargs):
+        saved.append(self)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", record)
+    return saved

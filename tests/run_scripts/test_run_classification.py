@@ -56,8 +56,7 @@ def fine_tuned(tones: Path, pretrained: Path, tmp_path_factory: pytest.TempPathF
 def test_learns_tones_and_saves_what_a_pipeline_loads(fine_tuned: Path, tones: Path):
     results = json.loads((fine_tuned / "results.json").read_text())
     assert results["accuracy"] > 0.8
-    for plot in ("confusion_matrix", "per_class"):
-        assert (fine_tuned / f"{plot}.png").stat().st_size > 5000
+    assert {path.name for path in fine_tuned.glob("*.png")} == {"confusion_matrix.png", "per_class.png"}
     modes = {(fine_tuned / name).stat().st_mode for name in ("config.json", "model.safetensors")}
     assert len(modes) == 1  # Whoever may read the one may read the other.
     classify = pipeline("audio-classification", model=str(fine_tuned), device="cpu")
@@ -240,7 +239,7 @@ def test_a_broken_test_clip_does_not_cost_the_weights(tmp_path: Path, caplog: py
     assert "testing it failed" in (tmp_path / "out" / "README.md").read_text()
     # Once it is skipped, the run continues from its last checkpoint.
     results = run_classification.main([*command, "--skip_bad_clips", "--resume_from_checkpoint"])
-    assert results["num_test"] == 3 and 0 <= results["accuracy"] <= 1
+    assert results["num_test"] == 3 and results["accuracy"] * 3 % 1 == pytest.approx(0, abs=1e-6)
     assert "testing it failed" not in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -400,7 +399,7 @@ def test_clips_of_several_labels(pretrained: Path, tmp_path: Path):
     data, out = write_several_labels(tmp_path), tmp_path / "out"
     more = ("--num_train_epochs", "30", "--learning_rate", "0.01")
     results = run_classification.main(arguments(data, out, "frozen", pretrained, *more))
-    assert results["map"] > 0.8 and 0 <= results["macro_f1"] <= 1 and "accuracy" not in results
+    assert results["map"] > 0.8 and results["macro_f1"] > 0.5 and "accuracy" not in results
     assert (results["num_validation"], results["num_test"]) == (8, 8)
     config = COLAForAudioClassification.from_pretrained(out).config
     assert config.problem_type == "multi_label_classification"

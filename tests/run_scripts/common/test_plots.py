@@ -2,49 +2,72 @@
 
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from run_scripts.common import plots
 
 
-def is_drawn(path: Path) -> bool:
-    return matplotlib.image.imread(path)[..., :3].std() > 0.02
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """A list that gets each figure that is saved."""
-    saved = []
-    save = Figure.savefig
-
-    def record(self, *args, **kwargs):
-        saved.append(self)
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", record)
-    return saved
-
-
-def test_plots_are_drawn(tmp_path: Path):
-    rng = np.random.default_rng(0)
-    history = [{"step": s, "loss": 1 / s, "accuracy": 0.5, "validation_loss": 1.0} for s in (1, 2, 3)]
+def test_curves_are_those_of_the_log(tmp_path: Path, figures: list[Figure]):
+    history = [{"step": s, "loss": 1 / s, "accuracy": 0.5, "validation_loss": 2.0} for s in (1, 2, 4)]
+    history[-1]["probe_accuracy"] = 60.0
     plots.plot_training_curves(history, tmp_path / "curves.png", {"loss": np.log(8), "accuracy": 1 / 8})
-    probed = [entry | {"probe_accuracy": 50.0} for entry in history]
-    plots.plot_training_curves(probed, tmp_path / "probe.png", {"loss": np.log(8), "accuracy": 1 / 8})
-    plots.plot_training_curves([{"step": s, "loss": 1 / s} for s in (1, 2, 3)], tmp_path / "loss.png", {})
-    plots.plot_similarity_matrix(rng.standard_normal((8, 8)), tmp_path / "similarity.png")
-    vectors = rng.standard_normal((20, 5))
-    plots.plot_embedding_map(vectors, tmp_path / "map.png", ["a", "b"] * 10, pairs=True, title="map")
+    loss, accuracy, probe = [
+        {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines}
+        for axis in figures[0].axes
+    ]
+    assert loss["training"] == ([1, 2, 4], [1, 0.5, 0.25])
+    assert loss["validation (not augmented)"] == ([1, 2, 4], [2.0] * 3)
+    assert loss["chance"][1] == [np.log(8)] * 2 and accuracy["chance"][1] == [12.5] * 2
+    assert accuracy["training"] == ([1, 2, 4], [50.0] * 3)
+    assert list(probe.values()) == [([4], [60.0])]
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_the_similarity_matrix_says_how_many_are_matched(tmp_path: Path, figures: list[Figure]):
+    logits = np.eye(8)
+    logits[0, 3] = 2.0
+    plots.plot_similarity_matrix(logits, tmp_path / "similarity.png")
+    axis = figures[0].axes[0]
+    assert axis.get_title() == "8 held-out pairs of recordings, 88 % matched"
+    assert (axis.images[0].get_array() == logits).all()
+
+
+def points(axis: Axes) -> dict[str, int]:
+    """How many points a map has of each entry of its legend."""
+    return {group.get_label(): len(group.get_offsets()) for group in axis.collections}
+
+
+def test_a_map_has_a_colour_for_each_label_and_a_line_for_each_pair(
+    tmp_path: Path, figures: list[Figure], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plots, "place_by_tsne", lambda vectors: vectors)
+    vectors = np.random.default_rng(0).standard_normal((20, 2))
+    labels = ["b"] * 7 + ["a"] * 3
+    plots.plot_embedding_map(vectors, tmp_path / "map.png", labels * 2, pairs=True, title="A map")
     plots.plot_embedding_map(vectors, tmp_path / "plain.png")
-    plots.plot_confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"], tmp_path / "confusion.png")
-    plots.plot_accuracy_bars({"task": {"A": 50.0, "B": 60.0}}, tmp_path / "bars.png")
-    plots.plot_class_bars(np.array([0.5, np.nan, 1.0]), ["a", "b", "c"], tmp_path / "classes.png", "F1")
-    drawn = {path.stem: is_drawn(path) for path in tmp_path.glob("*.png")}
-    assert len(drawn) == 9 and all(drawn.values()), drawn
+    (axis,), (plain,) = (figure.axes for figure in figures)
+    assert points(axis) == {"a": 6, "b": 14} and len(axis.lines) == 10 and axis.get_title() == "A map"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+    assert list(points(plain).values()) == [20] and plain.get_legend() is None
+
+
+def test_a_map_of_many_labels_names_the_most_frequent(
+    tmp_path: Path, figures: list[Figure], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plots, "place_by_tsne", lambda vectors: vectors)
+    numbers = np.repeat(np.arange(400), np.arange(400) + 1)
+    vectors = np.random.default_rng(0).standard_normal((len(numbers), 2))
+    plots.plot_embedding_map(vectors, tmp_path / "map.png", [f"class {number}" for number in numbers])
+    (axis,) = figures[0].axes
+    shown = points(axis)
+    assert shown.pop("360 other labels") == 360 * 361 // 2
+    assert shown == {f"class {i}": i + 1 for i in sorted(range(360, 400), key=str)}
+    assert len(axis.get_legend().get_texts()) == 41
+    assert axis.collections[0].get_sizes()[0] < 2  # or 80,000 points are one blot
 
 
 def test_curves_have_a_plot_for_each_metric_that_was_logged(tmp_path: Path, figures: list[Figure]):
@@ -106,6 +129,27 @@ def test_confusions_have_counts_and_no_blank_bands(tmp_path: Path, figures: list
         ((0, 2), "25 %\n1"),
         ((2, 2), "75 %\n3"),
     }
+
+
+@pytest.mark.parametrize("num_classes", [20, 100])
+def test_names_of_classes_are_cut_and_do_not_overlap(tmp_path: Path, figures: list[Figure], num_classes: int):
+    names = [f"class {i} with a name that is far too long for an axis, number {i}" for i in range(num_classes)]
+    plots.plot_confusion_matrix(np.eye(num_classes, dtype=int), names, tmp_path / "matrix.png")
+    axis = figures[0].axes[0]
+    labels = axis.get_yticklabels()
+    assert labels[3].get_text() == "class 3 with a n…axis, number 3"
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:]))
+    assert max(figures[0].get_size_inches()) < 25
+
+
+def test_methods_have_different_colours(tmp_path: Path, figures: list[Figure]):
+    methods = [f"method {i}" for i in range(20)]
+    plots.plot_accuracy_bars({"task": dict.fromkeys(methods, 50.0)}, tmp_path / "bars.png")
+    plots.plot_learning_curves({method: {"5": 50.0} for method in methods}, tmp_path / "curves.png", title="Curves")
+    bars, curves = (figure.axes[0] for figure in figures)
+    assert len({bar.get_facecolor() for bar in bars.patches}) == 20
+    assert len({line.get_color() for line in curves.lines}) == 20
 
 
 def test_missing_accuracies_leave_no_gap(tmp_path: Path, figures: list[Figure]):
