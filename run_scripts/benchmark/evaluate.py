@@ -284,7 +284,8 @@ def collect_rows(
     rows = [summarise(results), paper_rows(tasks, args.modes)]
     if args.compare:
         rows.append(earlier_rows(earlier, results, run=Path(args.compare).resolve().parent.name))
-    return pd.concat([part for part in rows if not part.empty], ignore_index=True)
+    rows = pd.concat([part for part in rows if not part.empty], ignore_index=True)
+    return rows.astype({"seeds": "Int64"})  # of which those of the paper are unknown
 
 
 def format_caption(args: BenchmarkArguments) -> str:
