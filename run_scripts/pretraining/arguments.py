@@ -102,8 +102,8 @@ class PretrainingArguments:
     torch_compile: bool = field(
         default=False,
         metadata={
-            "help": "Compile the encoder, which takes one to two minutes at the start and makes each step faster. "
-            "Compiling for CPUs needs a C++ compiler."
+            "help": "Compile the encoder, which takes up to some minutes at the start. It is meant for GPUs: on CPUs "
+            "steps became hardly faster, or slower. Compiling for CPUs needs a C++ compiler."
         },
     )
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of slower steps."})
