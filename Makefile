@@ -7,7 +7,7 @@ INDEX ?=
 SEED ?= 0
 SHARDS ?=
 TASKS ?=
-EXTRAS := browser,demo,maeb,notebook,onnx,st,tf,xares
+EXTRAS := browser,demo,maeb,notebook,onnx,peft,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
 .PHONY: help install quickstart pretrain-synthetic pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 checkpoints \

@@ -28,9 +28,9 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
     periodic Hann windows of `win_length` samples every `hop_length` samples, without centring; the magnitude of the
     FFT; HTK mel bands whose triangles are linear in mel; a lower limit of `mel_floor`; the natural logarithm.
 
-    A clip of n samples has `1 + (n - win_length) // hop_length` valid frames, and at least one. Clips are padded to
-    the longest of the batch, and to at least `min_frames`, with the log of the lower limit, which is also the value of
-    silence.
+    A clip of n samples has `1 + (n - win_length) // hop_length` valid frames, and at least one. Clips are padded to at
+    least `min_frames`, and to the longest of the batch where tensors or arrays are asked for, with the log of the
+    lower limit, which is also the value of silence.
 
     Args:
         feature_size (`int`, *optional*, defaults to 64):
@@ -204,7 +204,7 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         self,
         raw_speech: np.ndarray | torch.Tensor | list,
         sampling_rate: int | None = None,
-        padding: bool | str | PaddingStrategy = True,
+        padding: bool | str | PaddingStrategy | None = None,
         max_length: int | None = None,
         truncation: bool = False,
         pad_to_multiple_of: int | None = None,
@@ -224,9 +224,11 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 uint8, which are scaled to that range.
             sampling_rate (`int`, *optional*):
                 Sampling rate of the waveforms, in hertz, which is checked against the extractor's own.
-            padding (`bool` or `str`, *optional*, defaults to `True`):
+            padding (`bool` or `str`, *optional*):
                 `True` or `"longest"` to pad to the longest clip, `"max_length"` to pad to `max_length`, or `False` for
-                a list of arrays, each as long as its clip.
+                a list of arrays, each as long as its clip. Defaults to `True` with `return_tensors`, since a tensor
+                has one length, and to `False` without: what is batched later, by `pad`, must not be padded before,
+                because the mask that `pad` adds takes all frames that are there for valid.
             max_length (`int`, *optional*):
                 Number of frames to pad to with `padding="max_length"`, and to cut to with `truncation`.
             truncation (`bool`, *optional*, defaults to `False`):
@@ -244,7 +246,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
 
         Returns:
             [`BatchFeature`] with `input_values` of shape `(batch_size, num_frames, feature_size)`, float32, and
-            `attention_mask` of shape `(batch_size, num_frames)`, which is 1 for valid frames.
+            `attention_mask` of shape `(batch_size, num_frames)`, which is 1 for valid frames, or with lists of such
+            arrays of each clip.
 
         Raises:
             `ValueError`: if the sampling rate is not the extractor's, if `truncation` lacks `max_length`, if that is
@@ -257,6 +260,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
 
         if max_length is not None and max_length < 1:
             raise ValueError(f"`max_length` must be at least 1 frame, got {max_length}.")
+        if padding is None:
+            padding = return_tensors is not None
         padding = self._get_padding_strategies(padding=padding, max_length=max_length)
         if truncation and max_length is None:
             raise ValueError("`truncation=True` needs `max_length`, in frames.")

@@ -8,17 +8,23 @@ Representations* (https://arxiv.org/abs/2010.10915), which is called "the paper"
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torch.distributed.nn.functional as distributed
-from huggingface_hub import CommitInfo, ModelCard, ModelCardData
+from huggingface_hub import CommitInfo, HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import EntryNotFoundError
+from timm.layers import BatchNormAct2d
+from timm.models import ConvNeXt, EfficientNet, MobileNetV3, RegNet, ResNet
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -26,10 +32,12 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
 
 from .configuration_cola import COLAConfig
 
+
+logger = logging.get_logger(__name__)
 
 # What sentence-transformers, and mteb by it, read beside a checkpoint: that it embeds audio, and that the embedding is
 # `pooler_output`. Otherwise they average all windows by themselves, those of the padding included.
@@ -64,8 +72,6 @@ inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
 {{ result }}
 ```
 """
-# What the card of Transformers' template says, and no other.
-AUTOMATIC_CARD = "This model card has been automatically generated."
 
 
 @dataclass
@@ -85,8 +91,8 @@ class COLAModelOutput(ModelOutput):
             The feature map after each stage of the encoder, of shape `(num_valid_windows, channels, frames, bands)`.
             The valid windows of all recordings follow one another: `stage.split(outputs.window_mask.sum(1).tolist())`
             gives those of each recording. The other outputs are computed from these very tensors, so after
-            `stage.retain_grad()` and a backward pass `stage.grad` holds their gradients. A compiled or exported model
-            returns the feature maps of all windows, valid or not.
+            `stage.retain_grad()` and a backward pass `stage.grad` holds their gradients. An exported model, and a
+            compiled one in evaluation mode, returns the feature maps of all windows, valid or not.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -125,6 +131,111 @@ class COLAForPreTrainingOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
+# What is folded in the call that is running, in each thread for itself.
+FOLDING: ContextVar["BatchNormFolding | None"] = ContextVar("FOLDING", default=None)
+
+
+class BatchNormFolding:
+    """
+    The convolutions of an encoder into whose weights the BatchNorm after them is folded for the time of one call,
+    which saves a pass over each feature map.
+
+    The folded weights are computed from the weights of the moment and live no longer than the call, so they cannot be
+    stale. A convolution is left as it is if it or its BatchNorm has hooks, which may look at the feature map between
+    them or bring the weights from elsewhere, or if another module, such as an adapter, is in the place of either.
+    """
+
+    def __init__(self, encoder: nn.Module):
+        self.norms = {
+            conv: norm
+            for conv, norm in _neighbours(encoder)
+            if type(conv) is COLAConv2d
+            and type(norm) in (COLABatchNorm2d, COLABatchNormAct2d)
+            and not (norm.training or _has_hooks(conv) or _has_hooks(norm))
+        }
+        self.skipped = set(self.norms.values())
+        self.weights: dict[nn.Conv2d, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def weight_and_bias(self, conv: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
+        # Computed when the convolution runs: only then are the weights of an offloaded or sharded module there.
+        if conv not in self.weights:
+            norm = self.norms[conv]
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            self.weights[conv] = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        return self.weights[conv]
+
+
+@contextmanager
+def folded_batch_norm(encoder: nn.Module) -> Iterator[None]:
+    """
+    Folds BatchNorm into the convolutions of an encoder in evaluation without gradients, and does nothing otherwise. It
+    makes a difference to the compact encoder and to timm's EfficientNets.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        yield
+        return
+    token = FOLDING.set(BatchNormFolding(encoder))  # of this thread alone
+    try:
+        yield
+    finally:
+        FOLDING.reset(token)
+
+
+def _neighbours(network: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """The modules of a network that follow one another within the same parent."""
+    for module in network.modules():
+        yield from pairwise(module.children())
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    # `accelerate` wraps the method `forward` of the modules that it offloads.
+    return bool(module._forward_pre_hooks or module._forward_hooks or "forward" in vars(module))
+
+
+class COLAConv2d(nn.Conv2d):
+    """A convolution without bias that can take over the BatchNorm after it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            folding = FOLDING.get()
+            if folding is not None and self in folding.norms:
+                return self._conv_forward(x, *folding.weight_and_bias(self))
+        return super().forward(x)
+
+
+class COLABatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm that the convolution before it can take over."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            folding = FOLDING.get()
+            if folding is not None and self in folding.skipped:
+                return x
+        return super().forward(x)
+
+
+class COLABatchNormAct2d(BatchNormAct2d):
+    """timm's BatchNorm and activation, of which the convolution before it can take over the first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            folding = FOLDING.get()
+            if folding is not None and self in folding.skipped:
+                return self.act(self.drop(x))
+        return super().forward(x)
+
+
+def make_foldable(network: nn.Module) -> None:
+    """
+    Gives the convolutions of a network and the BatchNorms after them the classes above. In the networks for which this
+    is called, a BatchNorm that follows a convolution within the same module reads its output, and nothing else does.
+    """
+    for conv, norm in _neighbours(network):
+        if type(conv) is nn.Conv2d and conv.bias is None and type(norm) in (nn.BatchNorm2d, BatchNormAct2d):
+            conv.__class__ = COLAConv2d
+            norm.__class__ = COLABatchNorm2d if type(norm) is nn.BatchNorm2d else COLABatchNormAct2d
+
+
 class COLAResidual(nn.Module):
     """
     A 3x3 convolution and BatchNorm, which are added to their input, and ReLU. It starts as the identity.
@@ -140,7 +251,7 @@ class COLAResidual(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(x + convolve_and_normalize(x, self.conv, self.norm))
+        return F.relu(x + self.norm(self.conv(x)))
 
 
 class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
@@ -163,27 +274,6 @@ class COLACompactBlock(GradientCheckpointingLayer, nn.Sequential):
             *(COLAResidual(out_channels) for _ in range(depth - 1)),
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        conv, norm, pool, relu, *residuals = self
-        x = relu(pool(convolve_and_normalize(x, conv, norm)))
-        for residual in residuals:
-            x = residual(x)
-        return x
-
-
-def convolve_and_normalize(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> torch.Tensor:
-    """
-    Applies a convolution without bias and the BatchNorm after it. In evaluation without gradients, BatchNorm becomes
-    part of the convolution's weights, which saves a pass over the feature map.
-    """
-    # What an adapter has put in the place of the convolution may have further weights.
-    is_folded = isinstance(conv, nn.Conv2d) and not (norm.training or torch.is_grad_enabled())
-    if not is_folded or torch.compiler.is_compiling():
-        return norm(conv(x))
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    return F.conv2d(x, conv.weight * scale[:, None, None, None], shift, conv.stride, conv.padding)
-
 
 class COLACompactEncoder(nn.Module):
     """
@@ -200,6 +290,7 @@ class COLACompactEncoder(nn.Module):
             COLACompactBlock(*pair, config.compact_depth) for pair in zip([1, *channels], channels)
         )
         self.num_features = channels[-1]
+        make_foldable(self)
 
     def forward_intermediates(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """
@@ -215,6 +306,13 @@ class COLACompactEncoder(nn.Module):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Encodes windows `[N, 1, frames, bands]` and returns the last feature map alone."""
         return self.forward_intermediates(x)[0]
+
+
+# With the strides of `channels_last` these networks are up to twice as fast on a CPU, and several of each class passed
+# glibc's check of the heap (`GLIBC_TUNABLES=glibc.malloc.check=3`) in training and evaluation. Not all do: with these
+# strides the backward pass of timm's FastViT overwrites memory on an AMD Zen 4 (torch 2.11). So every network that was
+# not checked keeps the default strides.
+CHANNELS_LAST_NETWORKS = (COLACompactEncoder, ConvNeXt, EfficientNet, MobileNetV3, RegNet, ResNet)
 
 
 def build_backbone(config: COLAConfig) -> nn.Module:
@@ -250,6 +348,8 @@ def build_backbone(config: COLAConfig) -> nn.Module:
             if getattr(block, "has_skip", False):
                 *_, last = (module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
                 nn.init.zeros_(last.weight)
+    if isinstance(network, EfficientNet):
+        make_foldable(network)
     return network
 
 
@@ -318,6 +418,8 @@ class COLAEncoder(nn.Module):
     def __init__(self, config: COLAConfig):
         super().__init__()
         self.backbone = build_backbone(config)
+        is_checked = isinstance(self.backbone, CHANNELS_LAST_NETWORKS)
+        self.memory_format = torch.channels_last if is_checked else torch.contiguous_format
         self.pooling_stages = config.pooling_stages
         self.pooling = COLAPooling(config, self._prune_backbone(config))
         self.num_features = self.pooling.num_features
@@ -332,7 +434,8 @@ class COLAEncoder(nn.Module):
 
         These modules are the network's head, which `forward_features` does not run. Its parameters would never get a
         gradient, which stops distributed training, and would take up space in every checkpoint (119 million
-        parameters for `vgg11`). Older checkpoints that contain them load without a warning.
+        parameters for `vgg11`). Older checkpoints that contain them load without a warning. timm's own
+        `prune_intermediate_layers` removes the last layers of the features of `efficientnet_b0` along with the head.
 
         Raises:
             `ValueError`: If the network's features are not of shape `[N, channels, frames, bands]`, or if it has fewer
@@ -385,7 +488,7 @@ class COLAEncoder(nn.Module):
         """Returns h `[N, hidden_size]`, and the feature maps after each stage (an empty list unless asked for)."""
         # The zeros with which convolutions pad stand for `conv_padding_value`, which is silence by default.
         x = windows - self.zero
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        if x.device.type == "cpu" and self.memory_format == torch.channels_last and not torch.compiler.is_compiling():
             # The strides of `channels_last`, which convolutions pass on to their outputs. On a CPU they are faster.
             x = x.unsqueeze(-1).permute(0, 3, 1, 2)
         else:
@@ -410,21 +513,72 @@ class COLAPreTrainedModel(PreTrainedModel):
     # The losses are means over the batch: the Trainer must not rescale them under gradient accumulation.
     accepts_loss_kwargs = False
 
-    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
-        """Saves the model as Transformers does, and the two files that sentence-transformers reads."""
-        super().save_pretrained(save_directory, is_main_process, **kwargs)
-        if is_main_process:
-            _write_sentence_transformers_files(save_directory)
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """
+        The memory format to convert the model to for training, with `model.to(memory_format=model.memory_format)`:
+        `torch.channels_last`, in which convolutions are faster, for encoders that are known to be safe in it, and
+        `torch.contiguous_format` for all others. On a CPU the encoder arranges its input in this format by itself.
+        """
+        return self.base_model.encoder.memory_format
 
-    def _upload_modified_files(
-        self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        *args: Any,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Saves the model as Transformers does, and the two files that sentence-transformers reads."""
+        names = ("repo_id", "commit_message", "private", "create_pr")
+        push_kwargs = {name: kwargs.pop(name) for name in names if name in kwargs} if push_to_hub else {}
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        if not is_main_process:
+            return
+        for name, content in SENTENCE_TRANSFORMERS_FILES.items():
+            Path(save_directory, name).write_text(json.dumps(content, indent=2) + "\n")
+        if push_to_hub:
+            push_kwargs.setdefault("repo_id", Path(save_directory).name)
+            self.push_to_hub(token=kwargs.get("token"), **push_kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str | None = "50GB",
+        tags: list[str] | None = None,
     ) -> CommitInfo:
-        # With `push_to_hub=True` this is called before `save_pretrained` returns.
-        _write_sentence_transformers_files(working_dir)
-        card = ModelCard.load(Path(working_dir, "README.md"))
-        if AUTOMATIC_CARD in card.text:  # the repository had no card
-            self._model_card(repo_id, card.data.tags or []).save(Path(working_dir, "README.md"))
-        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+        """
+        Uploads the model as Transformers does, with a card that says how to use it if the repository has none. The
+        arguments are those of [`~transformers.utils.PushToHubMixin.push_to_hub`].
+        """
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None and not revision.startswith("refs/pr"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        try:
+            card = ModelCard.load(repo_id, token=token)
+            card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *(tags or [])])) or None
+        except EntryNotFoundError:
+            card = self._model_card(repo_id, [*(self.model_tags or []), *(tags or [])])
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            card.save(Path(folder, "README.md"))
+            return api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message or "Upload model",
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+            )
 
     def _model_card(self, repo_id: str, tags: list[str]) -> ModelCard:
         """The card of a model that is pushed by itself, without the report of a job."""
@@ -470,11 +624,6 @@ class COLAPreTrainedModel(PreTrainedModel):
         super()._set_gradient_checkpointing(enable, **kwargs)
 
 
-def _write_sentence_transformers_files(folder: str | os.PathLike) -> None:
-    for name, content in SENTENCE_TRANSFORMERS_FILES.items():
-        Path(folder, name).write_text(json.dumps(content, indent=2) + "\n")
-
-
 class COLAModel(COLAPreTrainedModel):
     r"""
     The COLA audio encoder. It cuts the log-mel frames of a recording into windows, embeds each window, and averages
@@ -495,8 +644,8 @@ class COLAModel(COLAPreTrainedModel):
     >>> import torch
     >>> from transformers import AutoFeatureExtractor, AutoModel
 
-    >>> extractor = AutoFeatureExtractor.from_pretrained("cola-compact", trust_remote_code=True)
-    >>> model = AutoModel.from_pretrained("cola-compact", trust_remote_code=True)
+    >>> extractor = AutoFeatureExtractor.from_pretrained("modeling_cola/cola-compact", trust_remote_code=True)
+    >>> model = AutoModel.from_pretrained("modeling_cola/cola-compact", trust_remote_code=True)
     >>> inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")  # mono, at 16 kHz
     >>> with torch.no_grad():
     ...     outputs = model(**inputs)
@@ -506,28 +655,30 @@ class COLAModel(COLAPreTrainedModel):
 
     def __init__(self, config: COLAConfig):
         super().__init__(config)
-        # `_init_weights` draws the values. Building the modules must leave the random state untouched, so that a fresh
-        # model and one that `from_pretrained` builds on the meta device, where nothing is drawn, start from the same.
-        with torch.random.fork_rng(devices=[]):
-            self.encoder = COLAEncoder(config)
+        self.seed = int(torch.randint(2**62, (), device="cpu"))
+        self.encoder = self._build_encoder()
+        self.is_fresh = not self.encoder.zero.is_meta
         config.hidden_size = self.encoder.num_features
         self.post_init()
 
+    def _build_encoder(self) -> COLAEncoder:
+        # From a seed of its own, so that the random state is left the same whether the values are drawn or, on the
+        # meta device, are not.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            return COLAEncoder(self.config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # The encoder is initialised as a whole, because only the constructors of its layers know their initial values.
-        # `from_pretrained` always calls this, because `zero` is never in a checkpoint; `init.copy_` then fills in only
-        # the values that the checkpoint lacks.
-        if not isinstance(module, COLAEncoder):
+        # Only the constructors of the encoder's layers know their initial values. So what a checkpoint lacks is copied
+        # from an encoder that is built once more; `init.copy_` leaves alone what the checkpoint has.
+        if self.is_fresh or not isinstance(module, COLAEncoder):
             return
-        init.constant_(module.zero, float(self.config.conv_padding_value))
-        # Drawn even if it is not used, because the initial values of the heads are drawn after it.
-        seed = int(torch.randint(2**62, (), device="cpu"))
+        init.constant_(module.zero, float(self.config.conv_padding_value))  # which is never in a checkpoint
         if all(getattr(tensor, "_is_hf_initialized", False) for tensor in _tensors(module)):
             return
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
-            fresh = COLAEncoder(self.config)
+        with torch.device("cpu"):
+            fresh = self._build_encoder()
         for tensor, value in zip(_tensors(module), _tensors(fresh), strict=True):
             init.copy_(tensor, value)
 
@@ -551,13 +702,17 @@ class COLAModel(COLAPreTrainedModel):
                 `config.output_hidden_states`.
 
         Raises:
-            `ValueError`: If `input_values` is not of shape `(batch_size, num_frames, num_mel_bins)`, or if padding is
-                not on the right.
+            `ValueError`: If `input_values` or `attention_mask` is of another shape, or if padding is not on the right.
         """
         if input_values.dim() != 3 or input_values.shape[-1] != self.config.num_mel_bins:
             raise ValueError(
                 f"`input_values` must be of shape [batch_size, num_frames, {self.config.num_mel_bins}], "
                 f"got {list(input_values.shape)}."
+            )
+        if attention_mask is not None and attention_mask.shape != input_values.shape[:2]:
+            raise ValueError(
+                f"`attention_mask` must be of shape {list(input_values.shape[:2])}, as `input_values` are, got "
+                f"{list(attention_mask.shape)}."
             )
         if attention_mask is not None and not torch.compiler.is_compiling():
             if (attention_mask.long().diff(dim=-1) > 0).any():
@@ -566,8 +721,11 @@ class COLAModel(COLAPreTrainedModel):
             output_hidden_states = bool(self.config.output_hidden_states)
 
         windows, window_mask = self._windows(input_values, attention_mask)
-        if torch.compiler.is_compiling():
-            # The shapes of a graph must not depend on the values of the mask, so all windows are encoded at once.
+        # The shapes of a graph must not depend on the values of the mask, so all windows are encoded at once. In
+        # training only if all are valid, since BatchNorm must not see padding: `torch.compile` then breaks the graph.
+        # (To dynamo, `is_exporting` is always true.)
+        is_whole = not self.training or attention_mask is None or not torch.compiler.is_dynamo_compiling()
+        if torch.compiler.is_compiling() and is_whole:
             h, hidden_states = self.encoder(windows.flatten(0, 1), output_hidden_states)
             last_hidden_state = h.unflatten(0, window_mask.shape) * window_mask[..., None]
         else:
@@ -600,13 +758,14 @@ class COLAModel(COLAPreTrainedModel):
             # are computed again if there is a backward pass.
             encode = partial(checkpoint, self.encoder, use_reentrant=False, preserve_rng_state=False)
         last_hidden_state, stages = None, []
-        for chunk in chunks:
-            index = chunk.unbind(1)
-            h, hidden_states = encode(windows[index], output_hidden_states)
-            stages.append(hidden_states)
-            if last_hidden_state is None:
-                last_hidden_state = h.new_zeros(*window_mask.shape, h.shape[-1])
-            last_hidden_state[index] = h  # at once, since small tensors that outlive a chunk fragment the heap
+        with folded_batch_norm(self.encoder):
+            for chunk in chunks:
+                index = chunk.unbind(1)
+                h, hidden_states = encode(windows[index], output_hidden_states)
+                stages.append(hidden_states)
+                if last_hidden_state is None:
+                    last_hidden_state = h.new_zeros(*window_mask.shape, h.shape[-1])
+                last_hidden_state[index] = h  # at once, since small tensors that outlive a chunk fragment the heap
         hidden_states = stages[0] if len(chunks) == 1 else [torch.cat(stage) for stage in zip(*stages)]
         return last_hidden_state, hidden_states
 
@@ -830,7 +989,6 @@ class COLAForPreTraining(COLAPreTrainedModel):
         positive_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         positive_attention_mask: torch.Tensor | None = None,
-        gaps: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         gather_positives: bool = True,
     ) -> COLAForPreTrainingOutput:
@@ -844,9 +1002,6 @@ class COLAForPreTraining(COLAPreTrainedModel):
                 The positives: another segment of each recording, in the same order.
             attention_mask, positive_attention_mask (`torch.LongTensor`, `(batch_size, num_frames)`, *optional*):
                 1 for valid frames, 0 for padding, which must be on the right. By default all frames are valid.
-            gaps (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-                The distance in time between the two segments of each recording. This objective does not use it; it is
-                accepted so that all pre-training objectives can be called alike.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the feature map after each stage of the encoder. Defaults to
                 `config.output_hidden_states`.
@@ -906,7 +1061,7 @@ class COLAForAudioClassification(COLAPreTrainedModel):
     ```python
     >>> from modeling_cola import COLAForAudioClassification
 
-    >>> model = COLAForAudioClassification.from_pretrained("cola-compact", num_labels=10)
+    >>> model = COLAForAudioClassification.from_pretrained("modeling_cola/cola-compact", num_labels=10)
     >>> model.freeze_encoder()  # train the classifier alone
     >>> outputs = model(input_values, attention_mask, labels=labels)
     >>> outputs.loss.backward()
@@ -935,6 +1090,18 @@ class COLAForAudioClassification(COLAPreTrainedModel):
         self.encoder_frozen = True
         self.cola.requires_grad_(False)
         self.train(self.training)
+
+    def freeze_feature_encoder(self) -> None:
+        """
+        Does nothing, and says so. Transformers' audio classification script calls this by default, to freeze what
+        turns waveforms into frames. In wav2vec 2.0 these are convolutions; here it is the log-mel spectrogram of the
+        feature extractor, which has no parameters. To train the classifier alone, call
+        [`~COLAForAudioClassification.freeze_encoder`].
+        """
+        logger.warning_once(
+            "COLA computes frames by a log-mel spectrogram, which has no parameters to freeze: the whole encoder is "
+            "trained. To train the classifier alone, call `freeze_encoder()`."
+        )
 
     def freeze_batch_norm(self) -> None:
         """

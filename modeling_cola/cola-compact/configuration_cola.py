@@ -1,5 +1,6 @@
 """COLA model configuration."""
 
+import json
 import math
 from typing import Any, Literal
 
@@ -15,6 +16,13 @@ AUTO_MAP = {
     "AutoModelForPreTraining": "modeling_cola.COLAForPreTraining",
     "AutoModelForAudioClassification": "modeling_cola.COLAForAudioClassification",
 }
+
+# The BatchNorm of the authors' TensorFlow code.
+PAPER_BATCH_NORM = {"bn_eps": 1e-3, "bn_momentum": 0.01}
+# What the dimension of h follows from in the default configuration, which needs no network to be built; and the
+# dimensions that were found by building one.
+PAPER_ENCODER = json.dumps(["efficientnet_b0", PAPER_BATCH_NORM, None, "max", 1, 64, 96])
+_ENCODER_SIZES: dict[str, int] = {}
 
 
 @strict
@@ -51,8 +59,9 @@ class COLAConfig(PreTrainedConfig):
         pooling_stages (`int`, *optional*, defaults to 1):
             How many of the encoder's last stages `"statistics"` pooling reads. Earlier stages keep what the last one
             gives up. Their bands are averaged to as many as the last stage has.
-        hidden_size (`int`, *optional*, defaults to 1280):
-            Dimension of h. It can be chosen for `"dense"` pooling; with any other pooling it follows from the encoder.
+        hidden_size (`int`, *optional*):
+            Dimension of h. For `"dense"` pooling it can be chosen and defaults to 1280. With any other pooling it
+            follows from the encoder, for which a network of timm is built on the meta device.
         pooling_hidden_size (`int`, *optional*, defaults to 1024):
             Dimension of the first layer of `"dense"` pooling.
         pooling_dropout (`float`, *optional*, defaults to 0.3):
@@ -121,7 +130,7 @@ class COLAConfig(PreTrainedConfig):
     encoder_stride: int | None = None
     pooling: Literal["max", "mean", "mean_max", "dense", "statistics"] | None = None
     pooling_stages: int = 1
-    hidden_size: int = 1280
+    hidden_size: int | None = None
     pooling_hidden_size: int = 1024
     pooling_dropout: float | int = 0.3
     pooling_relu: bool = False
@@ -145,8 +154,7 @@ class COLAConfig(PreTrainedConfig):
         if self.pooling is None:
             self.pooling = "dense" if self.encoder == "compact" else "max"
         if self.encoder_kwargs is None:
-            efficientnet = self.encoder == "efficientnet_b0"
-            self.encoder_kwargs = {"bn_eps": 1e-3, "bn_momentum": 0.01} if efficientnet else {}
+            self.encoder_kwargs = dict(PAPER_BATCH_NORM) if self.encoder == "efficientnet_b0" else {}
         if self.conv_padding_value is None:
             self.conv_padding_value = self.padding_value
         kwargs["auto_map"] = AUTO_MAP | (kwargs.get("auto_map") or {})
@@ -158,6 +166,25 @@ class COLAConfig(PreTrainedConfig):
         channels = self.compact_channels
         return [channels] * 3 if isinstance(channels, int) else channels
 
+    def _encoder_size(self) -> int:
+        """The dimension of h where it follows from the encoder."""
+        if self.encoder == "compact":
+            if self.pooling == "statistics":
+                return 3 * (self.num_mel_bins // 8) * sum(self.stage_channels[-self.pooling_stages :])
+            return self.stage_channels[-1]
+        follows_from = ("encoder", "encoder_kwargs", "encoder_stride", "pooling", "pooling_stages")
+        key = json.dumps([getattr(self, name) for name in (*follows_from, "num_mel_bins", "window_size")])
+        if key == PAPER_ENCODER:
+            return 1280
+        if key not in _ENCODER_SIZES:
+            import torch
+
+            from .modeling_cola import COLAEncoder
+
+            with torch.device("meta"):
+                _ENCODER_SIZES[key] = COLAEncoder(self).num_features
+        return _ENCODER_SIZES[key]
+
     def validate_ranges(self) -> None:
         """
         Checks the range of each value; `strict` calls this after construction.
@@ -165,7 +192,7 @@ class COLAConfig(PreTrainedConfig):
         Raises:
             `ValueError`: If a value is out of range.
         """
-        sizes = ("hidden_size", "pooling_hidden_size", "projection_size", "num_mel_bins", "window_size", "window_hop")
+        sizes = ("pooling_hidden_size", "projection_size", "num_mel_bins", "window_size", "window_hop")
         for name in (*sizes, "pooling_stages", "compact_depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
@@ -178,7 +205,7 @@ class COLAConfig(PreTrainedConfig):
                 f"`pooling_stages` must be 1 with `pooling` {self.pooling!r}, got {self.pooling_stages}: only "
                 "'statistics' reads several stages."
             )
-        for name in ("encoder_stride", "projection_hidden_size", "window_chunk_size"):
+        for name in ("hidden_size", "encoder_stride", "projection_hidden_size", "window_chunk_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("drop_path_rate", "pooling_dropout"):
@@ -199,6 +226,12 @@ class COLAConfig(PreTrainedConfig):
                 "`window_size` and `num_mel_bins` must be at least 8 for the compact encoder, which halves time and "
                 f"frequency three times, got {self.window_size} and {self.num_mel_bins}."
             )
+
+    def validate_hidden_size(self) -> None:
+        """Fills in `hidden_size` where it was left out, once all that it follows from is known to be valid."""
+        self.validate_ranges()
+        if self.hidden_size is None:
+            self.hidden_size = 1280 if self.pooling == "dense" else self._encoder_size()
 
 
 __all__ = ["COLAConfig"]

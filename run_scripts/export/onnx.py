@@ -16,6 +16,8 @@ from modeling_cola import COLAModel
 OUTPUTS = ["last_hidden_state", "pooler_output", "window_mask"]
 # How much an output may differ from PyTorch's, relative to the largest value of the output.
 TOLERANCE = 1e-4
+# The least cosine between an embedding by weights of 8 bits and PyTorch's.
+MIN_COSINE = 0.98
 
 
 class LogMelGraph(nn.Module):
@@ -123,6 +125,38 @@ def largest_difference(graph: Graph, run: Run) -> float:
                 return float("inf")
             differences.append(float(np.abs(actual - expected).max() / np.abs(expected).max()))
     return max(differences)
+
+
+def _sounds(sampling_rate: int) -> list[np.ndarray]:
+    """Eight clips of 1 to 4 s that differ in what the log-mel frames show: pitch, noise, rhythm, and silence."""
+    rng, clips = np.random.default_rng(0), []
+    for number in range(8):
+        t = np.arange(sampling_rate * (1 + number // 2)) / sampling_rate
+        pitch = 110 * 2 ** (number / 2)
+        tone = sum(np.sin(2 * np.pi * k * pitch * t) / k for k in range(1, 6))
+        noise = rng.standard_normal(len(t))
+        rhythm = np.exp(-8 * ((t * (1 + number)) % 1)) if number % 2 else np.ones(len(t))
+        pause = (t % 2 < 1.5) if number % 3 == 0 else 1
+        clips.append((0.05 * (tone * (number % 4) + noise * (3 - number % 4)) * rhythm * pause).astype(np.float32))
+    return clips
+
+
+def least_cosine(graph: LogMelGraph, run: Run, extractor: COLAFeatureExtractor) -> float:
+    """
+    Compares the embeddings of eight clips by a runner with PyTorch's, each clip alone and all of them in a batch,
+    which weights of 8 bits do not embed alike: the activations are scaled over the whole batch.
+
+    Returns the least cosine.
+    """
+    clips, rate = _sounds(extractor.sampling_rate), extractor.sampling_rate
+    cosines = []
+    for batch in [*([clip] for clip in clips), clips]:
+        features = extractor(batch, sampling_rate=rate, return_tensors="pt")
+        inputs = (features["input_values"], features["attention_mask"])
+        pooled = OUTPUTS.index("pooler_output")
+        actual, expected = (torch.from_numpy(runner(inputs)[pooled]) for runner in (run, torch_runner(graph)))
+        cosines.append(torch.cosine_similarity(actual, expected).min().item())
+    return min(cosines)
 
 
 def seconds_per_run(run: Run, inputs: tuple[torch.Tensor, ...], rounds: int = 7) -> float:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from datasets import Dataset
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments, pipeline
+from transformers.utils import logging
 
 from feature_extraction import COLAFeatureExtractor
 from model_helpers import assert_same_weights, build, encoders, log_mel, padded, tiny_config
@@ -227,3 +229,48 @@ def test_trainer_runs(tmp_path, frozen):
     predictions = trainer.predict(examples)
     assert predictions.predictions.shape == (8, 3)
     assert math.isfinite(predictions.metrics["test_loss"])
+
+
+def test_scripts_that_keep_the_features_alone(tmp_path):
+    """
+    Transformers' `run_audio_classification.py` and its like compute features of several clips at once, keep no mask,
+    and let the Trainer pad.
+    """
+    extractor = COLAFeatureExtractor()
+    model = build(COLAForAudioClassification)
+    model.freeze_feature_encoder()
+    rng = np.random.default_rng(0)
+    clips = [0.1 * rng.standard_normal(length).astype(np.float32) for length in (6_000, 16_000, 80_000, 33_000)]
+    dataset = Dataset.from_dict({"audio": clips, "label": [0, 1, 2, 0]})
+
+    def transform(batch: dict[str, list]) -> dict[str, list]:
+        waveforms = [np.asarray(clip) for clip in batch["audio"]]
+        inputs = extractor(waveforms, sampling_rate=extractor.sampling_rate)
+        name = extractor.model_input_names[0]
+        return {name: inputs.get(name), "labels": list(batch["label"])}
+
+    dataset.set_transform(transform, output_all_columns=False)
+    arguments = TrainingArguments(
+        output_dir=tmp_path,
+        per_device_eval_batch_size=4,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = Trainer(model, arguments, eval_dataset=dataset, processing_class=extractor)
+    logits = torch.from_numpy(trainer.predict(dataset).predictions)
+    with torch.no_grad():
+        alone = [model(**extractor(clip, sampling_rate=16000, return_tensors="pt")).logits for clip in clips]
+    torch.testing.assert_close(logits, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_freezing_the_feature_encoder_says_that_there_is_none(caplog):
+    logger = logging.get_logger("modeling_cola.modeling_cola")
+    logger.warning_once.cache_clear()
+    logger.propagate = True
+    caplog.set_level("WARNING")
+    model = build(COLAForAudioClassification)
+    model.freeze_feature_encoder()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert "freeze_encoder()" in caplog.text
