@@ -24,10 +24,10 @@ from run_scripts.embedding.embedders import Embedder, encoder_embedder
 Item = TypeVar("Item")
 Key = TypeVar("Key")
 
-# How many decoded clips, and how many of their samples, are in memory at a time: 9 minutes at 16 kHz, or 34 MB. They
+# How many decoded clips, and how many of their samples, are in memory at a time: 17 minutes at 16 kHz, or 67 MB. They
 # are embedded in batches of similar length, which have as many samples after padding at most.
 CLIPS_AT_ONCE = 128
-SAMPLES_AT_ONCE = 2**23
+SAMPLES_AT_ONCE = 2**24
 CLIPS_IN_BATCH = 32
 # How many windows of a longer recording are encoded at a time: with the model's defaults, four minutes of audio.
 WINDOWS_AT_ONCE = 256
