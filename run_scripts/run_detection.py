@@ -26,17 +26,17 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from run_scripts.classification.detection_arguments import DetectionArguments, EventArguments
 from run_scripts.common.command_line import run_script
+from run_scripts.detection.arguments import DetectionArguments, EventArguments
 
 
 def main(argv: list[str] | None = None) -> Path:
     """Runs the job with command-line arguments and returns the path of the table of events."""
     args, event_args = HfArgumentParser((DetectionArguments, EventArguments)).parse_args_into_dataclasses(argv)
     # Only now, so that --help and a wrong argument are quick.
-    from run_scripts.classification.detection import detect_sounds
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.lock import locked
+    from run_scripts.detection.detect import detect_sounds
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO)

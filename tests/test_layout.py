@@ -11,7 +11,17 @@ SCRIPTS = sorted(path for path in (ROOT / "run_scripts").glob("*.py") if path.st
 MODULES = sorted(path for path in (ROOT / "run_scripts").rglob("*.py"))
 OURS = ("feature_extraction", "modeling_cola", "run_scripts")
 # The folders of run_scripts from the ground up. Each of them may import those before it.
-FLOORS = ("common", "preparation", "embedding", "export", "classification", "benchmark", "pretraining", "demo")
+FLOORS = (
+    "common",
+    "preparation",
+    "embedding",
+    "export",
+    "classification",
+    "detection",
+    "benchmark",
+    "pretraining",
+    "demo",
+)
 
 
 def imported_modules(path: Path) -> set[str]:

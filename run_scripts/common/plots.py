@@ -31,7 +31,7 @@ MAX_LEVEL_LABELS, BAR_WIDTH = 3, 0.2
 
 
 @contextmanager
-def _saved_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+def saved_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """Creates a figure, with its size in inches, and saves it at the end of the block."""
     # Names are shown as they are written: matplotlib would take what stands between two `$` as a formula.
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
@@ -98,7 +98,7 @@ def plot_training_curves(
     has_accuracy = any("accuracy" in entry or "validation_accuracy" in entry for entry in history)
     probe = [(entry["step"], entry["probe_accuracy"]) for entry in history if "probe_accuracy" in entry]
     num_plots = 1 + has_accuracy + bool(probe)
-    with _saved_figure(path, width=1 + 5 * num_plots, height=4) as figure:
+    with saved_figure(path, width=1 + 5 * num_plots, height=4) as figure:
         axes = list(figure.subplots(1, num_plots, squeeze=False)[0])
         _plot_curves(axes[0], history, "loss", chance)
         _label_steps(axes[0], "Loss")
@@ -138,7 +138,7 @@ def plot_similarity_matrix(logits: np.ndarray, path: str | Path, kind: str = "re
             Where to save the plot.
     """
     accuracy = (logits.argmax(1) == np.arange(len(logits))).mean()
-    with _saved_figure(path, width=6, height=5) as figure:
+    with saved_figure(path, width=6, height=5) as figure:
         axis = figure.subplots()
         image = axis.imshow(logits, cmap="magma", interpolation="nearest")
         axis.set(
@@ -191,7 +191,7 @@ def plot_embedding_map(
             The title of the plot.
     """
     points = place_by_tsne(embeddings)
-    with _saved_figure(path, width=8, height=6) as figure:
+    with saved_figure(path, width=8, height=6) as figure:
         axis = figure.subplots()
         if pairs:
             first, second = np.split(points, 2)
@@ -244,7 +244,7 @@ def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
     has_numbers = len(names) <= 20
     size = max(5.0, (0.4 if has_numbers else 0.2) * len(names) + 2)
-    with _saved_figure(path, width=size + 1, height=size) as figure:
+    with saved_figure(path, width=size + 1, height=size) as figure:
         axis = figure.subplots()
         # Without numbers, a scale that is steeper at its start shows the confusions, most of which are rare.
         norm = Normalize(0, 100) if has_numbers else PowerNorm(0.5, 0, 100)
@@ -281,7 +281,7 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
     groups, methods = list(table), list(next(iter(table.values())))
     width = 0.8 / len(methods)
     group_width = max(1.3, BAR_WIDTH * len(methods))
-    with _saved_figure(path, width=max(6.0, group_width * len(groups) + 2), height=4) as figure:
+    with saved_figure(path, width=max(6.0, group_width * len(groups) + 2), height=4) as figure:
         axis = figure.subplots()
         for method, colour in zip(methods, _colours(len(methods))):
             positions, accuracies = [], []
@@ -312,7 +312,7 @@ def plot_learning_curves(curves: dict[str, dict[str, float]], path: str | Path, 
         title (`str`):
             The title of the plot.
     """
-    with _saved_figure(path, width=6, height=4) as figure:
+    with saved_figure(path, width=6, height=4) as figure:
         axis = figure.subplots()
         for (method, curve), colour in zip(curves.items(), _colours(len(curves))):
             axis.plot(list(curve), list(curve.values()), "o-", markersize=4, color=colour, label=method)
@@ -343,7 +343,7 @@ def plot_class_bars(values: np.ndarray, names: list[str], path: str | Path, metr
     title = f"{metric} by class"
     if len(shown) < len(order):
         title += f" (the {len(shown)} worst of {len(order)})"
-    with _saved_figure(path, width=7, height=max(2.5, 0.25 * len(shown) + 1)) as figure:
+    with saved_figure(path, width=7, height=max(2.5, 0.25 * len(shown) + 1)) as figure:
         axis = figure.subplots()
         bars = axis.barh(range(len(shown)), [100 * values[i] for i in shown], color="tab:blue")
         axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)

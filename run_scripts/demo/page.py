@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from transformers import BatchFeature
 
 from feature_extraction import BadClipError, COLAFeatureExtractor, load_audio
-from run_scripts.classification.detection_arguments import EventArguments
-from run_scripts.classification.detector import Detector, is_classifier, to_scores
-from run_scripts.classification.timeline import draw_timeline, pooled_spectrogram, timeline_height
 from run_scripts.common.checkpoints import load_config, load_extractor
 from run_scripts.demo.arguments import DemoArguments
+from run_scripts.detection.arguments import EventArguments
+from run_scripts.detection.detector import Detector, is_classifier, to_scores
+from run_scripts.detection.timeline import draw_timeline, pooled_spectrogram, timeline_height
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.embed import read_settings
 from run_scripts.embedding.encode import embed_files

@@ -14,11 +14,11 @@ from feature_extraction import COLAFeatureExtractor
 from model_helpers import build
 from modeling_cola import COLAForAudioClassification
 from run_scripts import run_detection
-from run_scripts.classification import detection, timeline
-from run_scripts.classification.detector import Event, Timeline
-from run_scripts.classification.event_files import event_tables, write_label_track
-from run_scripts.classification.timeline import draw_timeline, format_time, pooled_spectrogram, timeline_height
 from run_scripts.common.skipped import read_notes
+from run_scripts.detection import detect, timeline
+from run_scripts.detection.detector import Event, Timeline
+from run_scripts.detection.files import event_tables, write_label_track
+from run_scripts.detection.timeline import draw_timeline, format_time, pooled_spectrogram, timeline_height
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_tables_of_an_earlier_run_stay_whole_if_a_run_fails(
             raise KeyboardInterrupt
         write(path, events)
 
-    monkeypatch.setattr(detection, "write_label_track", fail)
+    monkeypatch.setattr(detect, "write_label_track", fail)
     with pytest.raises(KeyboardInterrupt):
         run(recordings, classifier, out, "--max_plots", "0")
     assert {name: (out / name).read_bytes() for name in before} == before
@@ -114,7 +114,7 @@ def test_tables_of_an_earlier_run_stay_whole_if_a_run_fails(
 
 
 def test_many_events_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("run_scripts.classification.event_files.GROUP_ROWS", 4)
+    monkeypatch.setattr("run_scripts.detection.files.GROUP_ROWS", 4)
     with event_tables(tmp_path) as tables:
         for i in range(7):
             tables.add(f"{i}.wav", [Event(0.12345, 1.0, 'a "b", c', 0.98765), Event(2.0, 3.0, "d\ne", 0.5)])

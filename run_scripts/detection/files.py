@@ -10,8 +10,8 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from run_scripts.classification.detector import Event
 from run_scripts.common.files import write_text, written_whole
+from run_scripts.detection.detector import Event
 
 
 CSV, PARQUET = "events.csv", "events.parquet"

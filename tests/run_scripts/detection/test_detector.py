@@ -13,9 +13,9 @@ from feature_extraction import AudioFile, BadClipError, COLAFeatureExtractor, Mi
 from helpers import count_decoded, encode
 from model_helpers import build
 from modeling_cola import COLAConfig, COLAForAudioClassification
-from run_scripts.classification import detector
-from run_scripts.classification.detection_arguments import EventArguments
-from run_scripts.classification.detector import Detector, Event, Timeline, cut_windows, find_events
+from run_scripts.detection import detector
+from run_scripts.detection.arguments import EventArguments
+from run_scripts.detection.detector import Detector, Event, Timeline, cut_windows, find_events
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.encode import embed_files
 

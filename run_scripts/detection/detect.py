@@ -6,15 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 from feature_extraction import BadClipError, Clip
-from run_scripts.classification.detection_arguments import DetectionArguments, EventArguments
-from run_scripts.classification.detector import Detector, Timeline
-from run_scripts.classification.event_files import CSV, PARQUET, event_tables, write_label_track
-from run_scripts.classification.timeline import count_events, plot_timeline
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import remove_temporary_files
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.skipped import SKIPPED, count_kinds, write_skipped
 from run_scripts.common.source import load_splits
+from run_scripts.detection.arguments import DetectionArguments, EventArguments
+from run_scripts.detection.detector import Detector, Timeline
+from run_scripts.detection.files import CSV, PARQUET, event_tables, write_label_track
+from run_scripts.detection.timeline import count_events, plot_timeline
 from run_scripts.embedding.embed import Meter
 from run_scripts.embedding.sharing import shared_path
 from run_scripts.embedding.source import Source

@@ -13,8 +13,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from feature_extraction import COLAFeatureExtractor, open_audio
-from run_scripts.classification.detector import Timeline
-from run_scripts.common.plots import _saved_figure
+from run_scripts.common.plots import saved_figure
+from run_scripts.detection.detector import Timeline
 
 
 # How many columns a spectrogram has, and how many steps a curve. Those of a long recording stand for many frames each.
@@ -61,7 +61,7 @@ def plot_timeline(
     """Saves the picture of a timeline. The arguments are those of [`draw_timeline`]."""
     spectrogram = pooled_spectrogram(source, extractor)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _saved_figure(path, width=12, height=timeline_height(timeline)) as figure:
+    with saved_figure(path, width=12, height=timeline_height(timeline)) as figure:
         draw_timeline(figure, timeline, spectrogram, extractor, threshold, title)
 
 

@@ -10,10 +10,10 @@ from scipy.ndimage import median_filter
 
 from feature_extraction import SILENCE, AudioFile, BadClipError, open_audio
 from modeling_cola import COLAConfig, COLAForAudioClassification
-from run_scripts.classification.detection_arguments import EventArguments
 from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
 from run_scripts.common.errors import UserError
 from run_scripts.common.quiet import quiet_libraries
+from run_scripts.detection.arguments import EventArguments
 from run_scripts.embedding.encode import EmbeddedClip
 
 
@@ -102,8 +102,8 @@ class Detector:
     Example:
 
     ```python
-    >>> from run_scripts.classification.detection_arguments import EventArguments
-    >>> from run_scripts.classification.detector import Detector
+    >>> from run_scripts.detection.arguments import EventArguments
+    >>> from run_scripts.detection.detector import Detector
 
     >>> detector = Detector("my-classifier", EventArguments(threshold=0.7))
     >>> for name, timeline in detector.detect([("one", "recording.wav")]):
