@@ -16,6 +16,7 @@ from run_scripts.pretraining.objectives import (
     Objective,
     triplet_loss,
 )
+from run_scripts.pretraining.validation import inputs_of
 
 
 NAMES = [name for name in OBJECTIVES if name != "contrastive"]
@@ -186,7 +187,7 @@ def test_gradients_reach_every_parameter(name: str):
 def test_all_are_called_alike():
     for name in OBJECTIVES:
         objective = tiny(name).eval()
-        inputs = pairs(objective)
+        inputs = inputs_of(objective, pairs(objective))
         loss = objective(**inputs, gather_positives=False).loss
         assert torch.equal(loss, objective(**inputs).loss)  # with one process there is nothing to gather
     with pytest.raises(ValueError, match="gaps"):
