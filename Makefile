@@ -1,4 +1,4 @@
-# What needs the environment builds it first. PYTHON is any Python from 3.10 on.
+# What needs the environment builds it first. PYTHON is Python 3.11, 3.12, 3.13 or 3.14.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,11 +7,15 @@ INDEX ?=
 SEED ?= 0
 SHARDS ?=
 TASKS ?=
+# CONSTRAINTS= installs the newest versions instead of the pinned ones.
+CONSTRAINTS ?= constraints.txt
+PINNED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 EXTRAS := browser,demo,maeb,notebook,onnx,peft,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-synthetic pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 checkpoints \
-	demo benchmark benchmark-speed test test-slow test-extras style quality precommit clean
+.PHONY: help install quickstart pretrain-synthetic pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 \
+	checkpoints demo benchmark benchmark-speed test test-slow test-extras style quality precommit release-check \
+	publish-checkpoint publish-space publish-package clean
 
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
@@ -28,17 +32,18 @@ help:
 	@echo "make test                       run the tests (test-slow: the long ones too)"
 	@echo "make test-extras                install the optional dependencies and test what needs them"
 	@echo "make style | quality            format | check lint and format"
+	@echo "make release-check              build the package and try it in an environment of its own; see docs/releasing.md"
 
 install: $(VENV)/.installed
 
 # Debian's python3 may come without `venv`'s pip: then virtualenv, fetched by pip, makes the environment.
 $(VENV)/.installed: setup.cfg constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	test -x $(BIN)/python && $(BIN)/python -m pip --version > /dev/null 2>&1 \
 		|| $(PYTHON) -m venv --clear $(VENV) \
 		|| { rm -rf $(VENV) && $(PYTHON) -m pip install --quiet --target $(VENV)-bootstrap virtualenv \
 			&& PYTHONPATH=$(VENV)-bootstrap $(PYTHON) -m virtualenv --quiet $(VENV) && rm -rf $(VENV)-bootstrap; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) --editable ".[dev]"
 	touch $@
 
 quickstart: install
@@ -104,7 +109,7 @@ benchmark-speed: install
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 demo: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) --editable ".[demo]"
 	$(BIN)/python run_scripts/run_demo.py $(if $(INDEX),--index_dir "$(INDEX)")
 
 test: install
@@ -115,7 +120,7 @@ test-slow: install
 
 # hearvalidator names Python 3.8 as the newest that it runs on, but runs on all that this project does.
 test-extras: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) --editable ".[$(EXTRAS)]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python hearvalidator==2021.0.6
 	$(BIN)/python -m pytest -m extra -rs
 
@@ -135,5 +140,31 @@ quality: install
 precommit: install
 	$(BIN)/pre-commit run --all-files
 
+# The wheel is built from the source distribution. Both are installed beside the libraries of the environment.
+release-check: install
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	DISTRIBUTIONS=dist $(BIN)/python -m pytest tests/test_package.py -m "slow or not slow"
+
+# What is on the Hub or in the package index cannot be taken back: docs/releasing.md.
+REPO ?=
+CHECKPOINT ?=
+SPACE ?= outputs/space
+SPACE_FLAGS ?= $(if $(INDEX),--index_dir "$(INDEX)") $(if $(CHECKPOINT),--model_name_or_path "$(CHECKPOINT)")
+publish-checkpoint: install
+	@test -n "$(REPO)" -a -f "$(CHECKPOINT)/config.json" \
+		|| { echo "Say which, and to where: make $@ CHECKPOINT=modeling_cola/cola-compact REPO=owner/name" >&2; exit 2; }
+	$(BIN)/hf upload "$(REPO)" "$(CHECKPOINT)"
+
+publish-space: install
+	@test -n "$(REPO)" || { echo "Say to where: make $@ REPO=owner/name" >&2; exit 2; }
+	rm -rf "$(SPACE)"
+	$(BIN)/python run_scripts/run_demo.py --space "$(SPACE)" $(SPACE_FLAGS)
+	$(BIN)/hf upload "$(REPO)" "$(SPACE)" --repo-type space
+
+publish-package: release-check
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check twine
+	$(BIN)/python -m twine upload --disable-progress-bar dist/*
+
 clean:
-	rm -rf $(VENV) outputs *.egg-info
+	rm -rf $(VENV) outputs build dist *.egg-info

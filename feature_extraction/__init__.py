@@ -21,6 +21,7 @@ from .errors import (
     CorruptShardError,
     DataError,
     MissingAudioError,
+    MissingDataError,
     SilentAudioError,
 )
 from .feature_extraction_cola import COLAFeatureExtractor
@@ -50,6 +51,7 @@ __all__ = [
     "CorruptShardError",
     "DataError",
     "MissingAudioError",
+    "MissingDataError",
     "MixedSegmentPairs",
     "Position",
     "ReaderState",

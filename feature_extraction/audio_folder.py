@@ -10,7 +10,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict
 
 from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_source import storable_name
-from .errors import DataError
+from .errors import DataError, MissingDataError
 from .ffmpeg import FFMPEG_SUFFIXES
 from .tables import METADATA_FILES, SPLITS_BY_NAME, encode_classes, read_table
 
@@ -52,7 +52,7 @@ def load_audio_folder(root: Path, files: list[Path]) -> DatasetDict:
     unsupported = [path for path in files if path.suffix.lower() in set(FFMPEG_SUFFIXES) - set(suffixes)]
     audio = [path for path in files if path.suffix.lower() in suffixes]
     if not audio:
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"{root} holds no audio: there is no file ending in {', '.join(AUDIO_SUFFIXES)}, .parquet or .tar."
             + (f" {_describe_unsupported(unsupported)}" if unsupported else "")
         )
@@ -91,7 +91,7 @@ def _select_listed(root: Path, audio: list[Path], listed: list[str]) -> list[Pat
     names = set(listed)
     chosen = [path for path in audio if storable_name(root / path) in names]
     if not chosen:
-        raise FileNotFoundError(f"The metadata in {root} list no audio file that is there, for example {listed[:1]}.")
+        raise MissingDataError(f"The metadata in {root} list no audio file that is there, for example {listed[:1]}.")
     if len(chosen) < len(audio):
         logger.warning(f"{root}: {len(audio) - len(chosen)} audio files are left out, which the metadata do not list.")
     if missing := len(names) - len(chosen):

@@ -5,6 +5,10 @@ class DataError(ValueError):
     """Raised when a data set of audio cannot be used as it is. The message says which one, and what to do."""
 
 
+class MissingDataError(DataError, FileNotFoundError):
+    """Raised when there is no data set of the name that was given, or no audio in it."""
+
+
 class BadClipError(DataError):
     """
     Raised when one clip, or one shard of clips, cannot be used. Nothing is wrong with the others, so that a job can

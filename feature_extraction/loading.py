@@ -27,7 +27,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from .audio import AUDIO_SUFFIXES, decodable_suffixes
 from .audio_folder import list_files, load_audio_folder
-from .errors import DataError
+from .errors import DataError, MissingDataError
 from .ffmpeg import FFMPEG_SUFFIXES
 from .parquet import build_parquet, check_paths, require_names
 from .tables import METADATA_FILES, TABLE_SUFFIXES, load_tables
@@ -120,7 +120,7 @@ def _is_on_hub(name: str) -> bool:
     if path.exists() or path.suffix in (".tar", ".parquet", *TABLE_SUFFIXES):
         return False
     if _is_path(name):
-        raise FileNotFoundError(f"There is no file or folder {name}.")
+        raise MissingDataError(f"There is no file or folder {name}.")
     return True
 
 
@@ -152,13 +152,13 @@ def _load_files(
             f"{path} is neither audio nor CSV, JSON Lines, a list in a .txt file, Parquet or tar: pass one of these, "
             "or its folder."
         )
-    raise FileNotFoundError(f"There is no file or folder {name}.")
+    raise MissingDataError(f"There is no file or folder {name}.")
 
 
 def _match(path: Path) -> list[str]:
     paths = sorted(glob(str(path), recursive=True))
     if not paths:
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise MissingDataError(f"There is no file {path}.")
     return paths
 
 
@@ -257,7 +257,7 @@ def _load_from_hub(
             )
         builder = load_dataset_builder(name, config_name)
     except (datasets.exceptions.DatasetNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"There is no folder {name}, and no data set of this name could be loaded from the Hub: {error}"
         ) from error
     if isinstance(builder, Parquet):

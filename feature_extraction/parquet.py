@@ -21,7 +21,7 @@ from .lost_clips import stand_in
 DAMAGE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
 
 
-class ForeignFileError(PermissionError):
+class ForeignFileError(DataError, PermissionError):
     """Raised when a row names an audio file that does not belong to its data set."""
 
 

@@ -17,9 +17,8 @@ The licence of the weights stays that of their authors. That of BYOL-A's weights
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.errors import MissingFileError
 
 
 @dataclass
@@ -30,23 +29,23 @@ class ConversionArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the job with command-line arguments."""
-    (args,) = HfArgumentParser(ConversionArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(ConversionArguments).parse(argv)
     from feature_extraction import COLAFeatureExtractor
+    from run_scripts.common.files import make_output_dir
     from run_scripts.export.byol_a import convert_byol_a
     from run_scripts.export.tensorflow import convert_tensorflow, is_tensorflow_checkpoint
 
-    path = Path(args.checkpoint)
+    path, output_dir = Path(args.checkpoint).expanduser(), Path(args.output_dir).expanduser()
+    if not path.is_file() and not is_tensorflow_checkpoint(path):
+        raise MissingFileError(f"--checkpoint: there is neither a file {path} nor a file {path}.index.")
+    make_output_dir(output_dir)
     if is_tensorflow_checkpoint(path):
         model = convert_tensorflow(path)
-        COLAFeatureExtractor().save_pretrained(args.output_dir)
-    elif path.is_file():
-        model = convert_byol_a(path)
+        COLAFeatureExtractor().save_pretrained(output_dir)
     else:
-        raise FileNotFoundError(f"--checkpoint: there is neither a file {path} nor a file {path}.index.")
-    model.save_pretrained(args.output_dir)
-    print(
-        f"Wrote {type(model).__name__} with embeddings of {model.config.hidden_size} dimensions to {args.output_dir}."
-    )
+        model = convert_byol_a(path)
+    model.save_pretrained(output_dir)
+    print(f"Wrote {type(model).__name__} with embeddings of {model.config.hidden_size} dimensions to {output_dir}.")
 
 
 if __name__ == "__main__":

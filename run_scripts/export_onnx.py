@@ -21,12 +21,14 @@ a batch, has a cosine below 0.98 with PyTorch's.
 """
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.common.errors import UserError
+
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass
@@ -52,15 +54,20 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     Raises:
         `ValueError`: If a file does not do what PyTorch does.
     """
-    (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(ExportArguments).parse(argv)
     from run_scripts.common.checkpoints import load_encoder
     from run_scripts.common.cpu import tune_cpu
+    from run_scripts.common.files import make_output_dir
+    from run_scripts.common.quiet import quiet_libraries
     from run_scripts.export import onnx
 
     tune_cpu()
-    output_dir = Path(args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    model, extractor = load_encoder(args.checkpoint)
+    output_dir = Path(args.output_dir).expanduser()
+    with quiet_libraries():
+        model, extractor = load_encoder(args.checkpoint)
+    make_output_dir(output_dir)
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise UserError(f'The export needs {" and ".join(missing)}: run `pip install "cola-audio[onnx]"`.')
     results = {}
     for name, graph_class in onnx.GRAPHS.items():
         graph = graph_class(model, extractor).eval()

@@ -13,22 +13,22 @@ totals.
 import logging
 from typing import Any
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import PreparationArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Runs the job with the arguments of a command line, by default those of the process, and returns its report."""
-    source, args = HfArgumentParser((SourceArguments, PreparationArguments)).parse_args_into_dataclasses(argv)
+    source, args = ArgumentParser((SourceArguments, PreparationArguments)).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.common.quiet import quiet_libraries
     from run_scripts.preparation.prepare import prepare
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO)
-    return prepare(source, args)
+    with quiet_libraries():
+        return prepare(source, args)
 
 
 if __name__ == "__main__":

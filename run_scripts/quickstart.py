@@ -10,9 +10,7 @@ in a sub-folder for each class.
 import logging
 from dataclasses import dataclass, field
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.common.errors import UserError
 from run_scripts.pretraining.arguments import check_seed
 
@@ -34,15 +32,17 @@ class QuickstartArguments:
 
 def main(argv: list[str] | None = None) -> dict[str, float] | None:
     """Runs the script with the arguments of a command line; returns and raises what `run_quickstart` does."""
-    (args,) = HfArgumentParser(QuickstartArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(QuickstartArguments).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
+    from run_scripts.common.quiet import quiet_libraries
     from run_scripts.demo.quickstart import run_quickstart
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO)
     tune_cpu()
-    return run_quickstart(args.data, args.output_dir, args.max_steps, args.seed)
+    with quiet_libraries():
+        return run_quickstart(args.data, args.output_dir, args.max_steps, args.seed)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import HfArgumentParser
-
 from run_scripts.benchmark.arguments import BenchmarkArguments
-from run_scripts.common.command_line import run_script
-from run_scripts.common.lock import locked
+from run_scripts.common.command_line import ArgumentParser, run_script
 
 
 if TYPE_CHECKING:
@@ -49,10 +46,11 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> "dict[str, pandas.DataFrame]":
     """Runs the job with command-line arguments and returns what [`evaluate`] returns."""
-    (args,) = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(BenchmarkArguments).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.benchmark.evaluate import evaluate
     from run_scripts.common.cpu import tune_cpu
+    from run_scripts.common.lock import locked
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts.benchmark.evaluate").setLevel(logging.INFO)

@@ -36,10 +36,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
 from run_scripts.classification.arguments import DataArguments, ModelArguments, ProtocolArguments
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 
 
 TRAINER_PAGE = "https://huggingface.co/docs/transformers/main_classes/trainer"
@@ -50,15 +48,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(argv):  # which need not wait for the libraries, nor list the Trainer's 100 arguments
         epilog = f"All other arguments of the Trainer are taken as well: {TRAINER_PAGE}"
-        HfArgumentParser((ModelArguments, DataArguments, ProtocolArguments), epilog=epilog).parse_args(["--help"])
+        ArgumentParser((ModelArguments, DataArguments, ProtocolArguments), epilog=epilog).parse_args(["--help"])
     from run_scripts.classification.train import train_classifier
     from run_scripts.classification.trainer import ClassificationArguments
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.lock import locked
     from run_scripts.common.quiet import quiet_libraries
 
-    parser = HfArgumentParser((ModelArguments, DataArguments, ClassificationArguments), allow_abbrev=False)
-    model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
+    parser = ArgumentParser((ModelArguments, DataArguments, ClassificationArguments), allow_abbrev=False)
+    model_args, data_args, args = parser.parse(argv)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("run_scripts").setLevel(logging.INFO if args.process_index == 0 else logging.ERROR)
     tune_cpu()

@@ -9,16 +9,14 @@ log-mel spectrogram and, if the checkpoint is a classifier, its classes and when
 `--space folder` writes the page and all that it needs to a folder, which can be pushed to the Hub as a Gradio Space.
 """
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
-from run_scripts.common.errors import UserError
+from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.errors import UserError, describe
 from run_scripts.demo.arguments import DemoArguments
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the job with command-line arguments."""
-    (args,) = HfArgumentParser(DemoArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(DemoArguments).parse(argv)
     if args.space is not None:
         from run_scripts.demo.space import write_space
 
@@ -30,7 +28,11 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError('The demo needs Gradio: run `pip install ".[demo]"`.') from None
     from run_scripts.demo.page import build_page
 
-    build_page(args).launch(server_port=args.port)
+    page = build_page(args)
+    try:
+        page.launch(server_port=args.port)
+    except OSError as error:
+        raise UserError(f"--port {args.port}: {describe(error)}") from error
 
 
 if __name__ == "__main__":

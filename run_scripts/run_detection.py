@@ -24,15 +24,13 @@ class of such sounds, and to leave this class out by `--ignore_labels`.
 import logging
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.detection.arguments import DetectionArguments, EventArguments
 
 
 def main(argv: list[str] | None = None) -> Path:
     """Runs the job with command-line arguments and returns the path of the table of events."""
-    args, event_args = HfArgumentParser((DetectionArguments, EventArguments)).parse_args_into_dataclasses(argv)
+    args, event_args = ArgumentParser((DetectionArguments, EventArguments)).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.lock import locked

@@ -21,19 +21,17 @@ loads; paths are pushed relative to the folder of the data. None of these embeds
 import logging
 from typing import Any
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
-from run_scripts.common.lock import locked
+from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.embedding.arguments import EmbeddingArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     """Runs the job with command-line arguments and returns what was found for each query."""
-    (args,) = HfArgumentParser(EmbeddingArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(EmbeddingArguments).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.hub import create_hub_repository
+    from run_scripts.common.lock import locked
     from run_scripts.embedding.embed import embed_dataset, read_settings
     from run_scripts.embedding.map import write_map
     from run_scripts.embedding.search import search_all

@@ -11,17 +11,15 @@ paper's. A run that was stopped resumes with the same command and `--resume_from
 import logging
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.recipes import ModelSettings, TrainingSettings
 
 
 def main(argv: list[str] | None = None) -> Path:
     """Runs the script with the arguments of a command line; returns and raises what `pretraining.train.train` does."""
-    parser = HfArgumentParser((PretrainingArguments, DataArguments, ModelSettings, TrainingSettings))
-    args, data_args, model_settings, training_settings = parser.parse_args_into_dataclasses(argv)
+    parser = ArgumentParser((PretrainingArguments, DataArguments, ModelSettings, TrainingSettings))
+    args, data_args, model_settings, training_settings = parser.parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.quiet import quiet_libraries

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import MissingFileError, UserError
 
 
 MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the order of the columns
@@ -94,7 +94,7 @@ class BenchmarkArguments:
                 f"--folds evaluates frozen encoders only: leave {' and '.join(TRAINED_MODES)} out of --modes."
             )
         if self.compare and not Path(self.compare).is_file():
-            raise FileNotFoundError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
+            raise MissingFileError(f"--compare {self.compare}: there is no such file. Name a run's results.json.")
 
     def training(self, mode: str) -> dict[str, int | float | str | bool] | None:
         """Returns how the encoder is trained in a mode, or `None` in modes in which it is not."""

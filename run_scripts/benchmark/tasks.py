@@ -6,6 +6,7 @@ from datasets import DatasetDict
 
 from run_scripts.classification.labels import load_labelled
 from run_scripts.classification.paper_tasks import TASKS
+from run_scripts.common.errors import MissingFileError
 
 
 def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
@@ -24,16 +25,14 @@ def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
     root = Path(tasks_dir).expanduser()
     if not tasks_dir.strip() or not root.is_dir():
         what = "is empty" if not tasks_dir.strip() else "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(
-            f"--tasks_dir {tasks_dir!r} {what}: name the folder that holds a folder for each task."
-        )
+        raise MissingFileError(f"--tasks_dir {tasks_dir!r} {what}: name the folder that holds a folder for each task.")
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     if not folders:
-        raise FileNotFoundError(f"{tasks_dir} holds no folders: each task is a folder with train and test clips.")
+        raise MissingFileError(f"{tasks_dir} holds no folders: each task is a folder with train and test clips.")
     missing = set(names or []) - {folder.name for folder in folders}
     if missing:
         found = ", ".join(folder.name for folder in folders)
-        raise FileNotFoundError(f"No task {', '.join(sorted(missing))} in {tasks_dir}; there are {found}.")
+        raise MissingFileError(f"No task {', '.join(sorted(missing))} in {tasks_dir}; there are {found}.")
     return [folder for folder in folders if names is None or folder.name in names]
 
 

@@ -13,7 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.trainer import ClassificationArguments
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import MissingFileError, UserError
 from run_scripts.common.files import write_json
 from run_scripts.common.resume import check_settings
 
@@ -91,7 +91,7 @@ def find_checkpoints(output_dir: Path) -> list[Path]:
 
 def _check_checkpoint(checkpoint: Path, output_dir: Path) -> Path:
     if not (checkpoint / TRAINER_STATE_NAME).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"--resume_from_checkpoint {checkpoint}: there is no checkpoint, {TRAINER_STATE_NAME} is missing. Name a "
             f"folder such as {output_dir / PREFIX_CHECKPOINT_DIR}-100, or give no value to resume from the newest "
             "checkpoint."

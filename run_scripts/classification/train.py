@@ -28,7 +28,7 @@ from run_scripts.classification.trainer import (
     balanced_weights,
 )
 from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import UserError, as_user_error
 from run_scripts.common.files import checkpoint_size, report_full_disk, write_text
 from run_scripts.common.signals import catching_signals
 from run_scripts.embedding.cache import CachedEncoder
@@ -69,7 +69,8 @@ def build_model(
     elif checkpoint is not None:
         model = COLAForAudioClassification(load_config(checkpoint, **labels))
     else:
-        model = COLAForAudioClassification(COLAConfig(encoder=arguments.encoder, **labels))
+        with as_user_error(f"--encoder {arguments.encoder}"):
+            model = COLAForAudioClassification(COLAConfig(encoder=arguments.encoder, **labels))
     if arguments.mode in FROZEN_MODES:
         model.freeze_encoder()
     if arguments.freeze_batch_norm:

@@ -1,32 +1,61 @@
-"""How the jobs meet the person at the command line."""
+"""How the scripts meet the person at the command line."""
 
-import re
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from huggingface_hub.errors import StrictDataclassError
+from transformers import HfArgumentParser
+
+from run_scripts.common.errors import UserError, as_user_error, describe
 
 
-ROOT = Path(__file__).resolve().parents[2]
 # What PyTorch puts at the head of the message of an error in a worker of a DataLoader.
 IN_WORKER = "in DataLoader worker process"
-OUR_PACKAGES = [ROOT / name for name in ("feature_extraction", "modeling_cola", "run_scripts")]
+
+
+class ArgumentParser(HfArgumentParser):
+    """The parser of a script's arguments, which reports a wrong argument as a [`UserError`]."""
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """
+        Parses the arguments of a command line.
+
+        Args:
+            argv (`Sequence[str]`, *optional*):
+                The arguments. Defaults to those of the process.
+
+        Returns:
+            `tuple`: The dataclasses of the parser, filled in.
+
+        Raises:
+            [`UserError`]: If an argument is unknown, missing, or has a value that its dataclass refuses.
+        """
+        with as_user_error():
+            *parsed, unknown = self.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        for arguments in parsed:
+            output_dir = getattr(arguments, "output_dir", None)
+            if output_dir is not None and not output_dir.strip():
+                raise UserError("--output_dir is empty: name a folder.")
+        return tuple(parsed)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists the arguments")
 
 
 def run_script(main: Callable[[], Any]) -> None:
     """
-    Runs a job as a command.
+    Runs a script as a command.
 
-    A mistake of the user, such as an argument out of range or a missing file, is reported in a line or two, without a
+    A mistake of the user, such as an argument out of range or a missing file, is reported in one line, without a
     traceback, and the exit status is 2. With `--debug` anywhere in the command line the traceback is shown as well. A
     fault of the code keeps its traceback and the exit status 1.
 
     Args:
         main (`Callable`):
-            The job, which reads `sys.argv`.
+            The script, which reads `sys.argv`.
     """
     is_debugging = "--debug" in sys.argv
     if is_debugging:
@@ -43,22 +72,17 @@ def run_script(main: Callable[[], Any]) -> None:
 def is_users_mistake(error: Exception) -> bool:
     """
     Whether an error says that the command cannot be carried out, rather than that the code is at fault: one that this
-    project raises itself, in this process or in a worker, or one about a file or an argument.
+    project raises on purpose, or the system's refusal to let the user read or write a file.
     """
-    if isinstance(error, (FileNotFoundError, PermissionError, StrictDataclassError)):
+    if isinstance(error, (UserError, PermissionError)):
         return True
-    if not isinstance(error, (ValueError, OSError, FloatingPointError)):
-        return False
-    raised_in = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    if IN_WORKER in str(error):  # the message of such an error is the worker's traceback
-        raised_in = re.findall(r'^  File "(.+)", line \d+', str(error), flags=re.MULTILINE)
-    return any(Path(raised_in[-1]).resolve().is_relative_to(package) for package in OUR_PACKAGES)
+    from feature_extraction import DataError  # only now, since the package imports torch
+
+    return isinstance(error, DataError)
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
-        error = error.__cause__  # whose message names the value; that of the error names the validator
-    text = str(error)
-    if IN_WORKER in text:
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    text = describe(error)
+    if IN_WORKER in text:  # the message is the worker's traceback, which ends with the error's own
+        text = text.rpartition(f"{type(error).__name__}: ")[2]
+    return text

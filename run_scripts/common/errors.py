@@ -1,4 +1,9 @@
-"""The error by which a script tells its user what cannot be done."""
+"""The errors by which a script tells its user what cannot be done."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub.errors import StrictDataclassError
 
 
 class UserError(ValueError):
@@ -6,3 +11,48 @@ class UserError(ValueError):
     Raised on purpose, when what a command asks for cannot be done: an argument out of range, a data set without
     labels, an output folder of another run. Its message says what to do, and is all that the user sees.
     """
+
+
+class FileError(UserError, OSError):
+    """Raised when a file or folder that a command names cannot be read or written."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """Raised when a file or folder that a command names does not exist."""
+
+
+class DivergenceError(UserError, FloatingPointError):
+    """Raised when the loss of a training run is not finite any more."""
+
+
+def check_seed(seed: int) -> None:
+    """Checks that `--seed` is one that all libraries take, which NumPy's legacy generator limits to 32 bits."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed must be between 0 and {2**32 - 1}, got {seed}.")
+
+
+@contextmanager
+def as_user_error(what: str | None = None) -> Iterator[None]:
+    """
+    Reports any error in the block as a [`UserError`].
+
+    It is for blocks that do nothing but hand a value of the user to other code, such as a checkpoint to
+    `from_pretrained`: what goes wrong there is due to that value.
+
+    Args:
+        what (`str`, *optional*):
+            What the message begins with: the argument, or what cannot be done.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {describe(error)}" if what else describe(error)) from error
+
+
+def describe(error: Exception) -> str:
+    """The message of an error in one line."""
+    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        error = error.__cause__  # whose message names the value; that of the error names the validator
+    return " ".join(str(error).split()) or type(error).__name__

@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from run_scripts.common.errors import FileError
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -35,7 +38,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 SAME_COMMAND = "Make room and run the same command again, or name another folder."
 
 
-class DiskFullError(OSError):
+class DiskFullError(FileError):
     """Raised when a disk is full, by a message that names the file and the room that is missing."""
 
 
@@ -128,6 +131,28 @@ def remove_temporary_files(folder: Path) -> None:
     """Removes what runs that were killed had begun to write in a folder, which no other run may write to."""
     for path in folder.glob(f".*{TEMPORARY}"):
         _remove(path)
+
+
+def make_output_dir(output_dir: Path, argument: str = "--output_dir") -> None:
+    """
+    Makes the output folder of a script, unless it exists, and checks that it can be written to.
+
+    Args:
+        output_dir (`Path`):
+            The folder.
+        argument (`str`, *optional*, defaults to `"--output_dir"`):
+            The argument that names it, for the error message.
+
+    Raises:
+        [`FileError`]: If it cannot.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output_dir).close()
+    except OSError as error:
+        raise FileError(
+            f"{argument} {output_dir} cannot be written to: {error.strerror or error}. Choose another folder."
+        ) from error
 
 
 def format_size(num_bytes: int) -> str:

@@ -6,6 +6,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from run_scripts.common.errors import as_user_error
+
 
 def hub_name(name: str | None) -> str | None:
     """Returns the name of a model or data set if it is one on the Hub, and `None` if it is a path or nothing."""
@@ -35,10 +37,8 @@ def create_hub_repository(name: str | None, output_dir: str | Path, repo_type: s
         `str`: Its full name, with that of its owner.
 
     Raises:
-        `OSError`: If it cannot be created.
+        [`UserError`]: If it cannot be created.
     """
     name = name or Path(output_dir).resolve().name
-    try:
+    with as_user_error(f"--push_to_hub: the repository {name} cannot be created on the Hub"):
         return HfApi().create_repo(name, repo_type=repo_type, exist_ok=True).repo_id
-    except Exception as error:  # of the Hub, of the network, or for want of a token
-        raise OSError(f"--push_to_hub: the repository {name} cannot be created on the Hub: {error}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from run_scripts.common.errors import UserError
+from run_scripts.common.files import make_output_dir
 
 
 # Names that begin with an underscore are not pushed to the Hub by the Trainer, nor read as data by `datasets`.
@@ -28,8 +29,9 @@ def locked(output_dir: Path) -> Iterator[None]:
 
     Raises:
         `ValueError`: if another run is in the folder; the message names its process and host.
+        `OSError`: if the folder cannot be written to.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
+    make_output_dir(output_dir)
     lock = FileLock(output_dir / LOCK)
     try:
         lock.acquire(timeout=0)

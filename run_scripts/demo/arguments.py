@@ -30,3 +30,5 @@ class DemoArguments:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UserError(f"--top_k must be at least 1, got {self.top_k}.")
+        if self.port is not None and not 0 < self.port < 2**16:
+            raise UserError(f"--port must be between 1 and {2**16 - 1}, got {self.port}.")

@@ -11,6 +11,7 @@ from feature_extraction import COLAFeatureExtractor, load_audio_dataset
 from run_scripts.benchmark.probes import linear_evaluation
 from run_scripts.benchmark.results import format_table
 from run_scripts.common.errors import UserError
+from run_scripts.common.files import make_output_dir
 from run_scripts.common.plots import plot_accuracy_bars, plot_embedding_map
 from run_scripts.embedding.embedders import LOG_MEL, load_encoders, log_mel_statistics
 from run_scripts.embedding.encode import embed_split
@@ -147,13 +148,12 @@ def run_quickstart(data: str | None, output_dir: str | None, max_steps: int, see
     Raises:
         `ValueError`: if there are too few recordings.
     """
-    name = "synthetic"
+    name = "synthetic" if data is None else re.sub(r"\W+", "-", Path(data).resolve().name)
+    folder = Path(output_dir or f"outputs/quickstart-{name}-seed{seed}")
+    make_output_dir(folder)
     if data is None:
         data = f"outputs/synthetic-audio-seed{seed}"
         write_synthetic_corpus(data, seed)
-    else:
-        name = re.sub(r"\W+", "-", Path(data).resolve().name)
-    folder = Path(output_dir or f"outputs/quickstart-{name}-seed{seed}")
 
     train_clips, test_clips = split_clips(load_audio_dataset(data), seed)
     if len(train_clips) < MIN_CLIPS:

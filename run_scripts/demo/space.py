@@ -6,8 +6,9 @@ from pathlib import Path
 from huggingface_hub import SpaceCardData
 
 from run_scripts.common.cards import write_card
+from run_scripts.common.checkpoints import load_config
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import written_whole
+from run_scripts.common.files import make_output_dir, written_whole
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.embed import read_settings
@@ -44,9 +45,11 @@ def write_space(args: DemoArguments) -> Path:
         `FileNotFoundError`: If the index has no vectors. Nothing is written then.
     """
     folder = Path(args.space).expanduser()
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--space {folder} is not empty: name a new folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if args.model_name_or_path is not None:
+        load_config(args.model_name_or_path)
+    make_output_dir(folder.parent, "--space")
     with written_whole(folder) as temporary:
         _fill(temporary, args)
     return folder
@@ -67,7 +70,7 @@ def _fill(folder: Path, args: DemoArguments) -> None:
     model = _copy_checkpoint(checkpoint, folder, "model")
     shutil.copy(Path(__file__).with_name("requirements.txt"), folder)
     (folder / "app.py").write_text(APP.format(index=index, model=model, top_k=args.top_k))
-    data = SpaceCardData(title="COLA", sdk="gradio", app_file="app.py", license="apache-2.0")
+    data = SpaceCardData(title="COLA", sdk="gradio", app_file="app.py", python_version="3.12", license="apache-2.0")
     write_card(folder / "README.md", "space", data)
 
 

@@ -58,9 +58,8 @@ class EmbeddingArguments(SourceArguments):
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UserError(f"--top_k must be at least 1, got {self.top_k}.")
-        for name, value in (("output_dir", self.output_dir), ("dataset_name", self.dataset_name)):
-            if value is not None and not value.strip():
-                raise UserError(f"--{name} is empty: name a folder{' or a data set' * (name == 'dataset_name')}.")
+        if self.dataset_name is not None and not self.dataset_name.strip():
+            raise UserError("--dataset_name is empty: name a folder or a data set.")
 
     @property
     def output_path(self) -> Path:

@@ -32,7 +32,7 @@ from xxhash import xxh3_128
 from feature_extraction import ClipDecoder, COLAFeatureExtractor, undecoded
 from feature_extraction.audio_source import file_system_name
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import FileError, UserError
 from run_scripts.common.files import written_whole
 from run_scripts.embedding.embedders import encoder_embedder
 from run_scripts.embedding.encode import embed_in_batches
@@ -196,7 +196,7 @@ def embed_cached(
         _write(folder, _embed(model, extractor, clips, num_samples, num_workers), settings)
         entry = _read(folder)
     if entry is None:
-        raise OSError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
+        raise FileError(f"{folder} could not be read back: check the disk, or pass --embedding_cache off.")
     vectors, offsets = entry
     return Embeddings(vectors, offsets, labels=list(dataset[label_column]))
 
@@ -239,7 +239,7 @@ def _write(folder: Path, clip_vectors: Iterator[np.ndarray], settings: dict[str,
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"Could not write {folder.parent}: {error.strerror}. {OTHER_CACHE}") from error
+        raise FileError(f"Could not write {folder.parent}: {error.strerror}. {OTHER_CACHE}") from error
     offsets, checksum, hidden_size = [0], 0, 0
     # An entry that is there already is damaged, or was written by another run in the meantime and is the same.
     with written_whole(folder, advice=f"Make room. {OTHER_CACHE}") as temporary:

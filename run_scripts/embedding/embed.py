@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from feature_extraction import BadClipError, Clip, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.checkpoints import load_encoder
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import MissingFileError, UserError
 from run_scripts.common.files import write_json, written_whole
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.resume import Part, PartStore, check_settings
@@ -117,7 +117,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     path = folder / SETTINGS
     if not path.exists():
-        raise FileNotFoundError(f"--output_dir {folder} holds no vectors: pass --dataset_name to embed clips first.")
+        raise MissingFileError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
     settings = json.loads(path.read_text())
     return settings | {"model_name_or_path": settings["model_name_or_path"] or str(CHECKPOINT)}
 

@@ -1,6 +1,7 @@
 """Searching embedded clips for those that sound like a query."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from datasets import Dataset
 
 from feature_extraction import BadClipError, COLAFeatureExtractor
 from modeling_cola import COLAModel
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import MissingFileError, UserError
 from run_scripts.embedding.arguments import EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.embed import load_model, read_settings
@@ -53,7 +54,7 @@ class Index:
     def __init__(self, folder: Path):
         parts = find_parts(folder)
         if not parts:
-            raise FileNotFoundError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
+            raise MissingFileError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
         if not is_complete(folder):
             logger.warning(f"{folder} is not complete: run the command that made it again, to embed all clips.")
         self.vectors = np.empty((sum(pq.read_metadata(part).num_rows for part in parts), _hidden_size(parts[0])), "f4")
@@ -158,7 +159,7 @@ def embed_query(model: COLAModel, extractor: COLAFeatureExtractor, query: str) -
         `ValueError`: If the time does not lie in it.
     """
     file, seconds = parse_query(query)
-    _, clip = next(embed_clips(model, extractor, [(query, str(Path(file).expanduser()))]))
+    _, clip = next(embed_clips(model, extractor, [(query, os.path.expanduser(file))]))
     if isinstance(clip, BadClipError):
         raise clip
     if seconds is None:

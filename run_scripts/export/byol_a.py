@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modeling_cola import COLAConfig, COLAModel
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import UserError, as_user_error
 
 
 # A name may have a prefix, that of the network in training.
@@ -32,9 +32,10 @@ def convert_byol_a(path: Path) -> COLAModel:
     Raises:
         `ValueError`: If the file has other weights.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state)
-    weights = {match[1]: value for name, value in state.items() if (match := PARAMETER.search(name))}
+    with as_user_error(f"{path} is not a file of PyTorch weights"):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        weights = {match[1]: value for name, value in state.items() if (match := PARAMETER.search(name))}
     try:
         channels = len(weights["features.0.weight"])
         hidden_size, pooling_hidden_size = weights["fc.3.weight"].shape

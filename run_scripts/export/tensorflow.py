@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import UserError, as_user_error
 
 
 # What a checkpoint calls a variable: the path to its layer, and its name. A network numbers its layers in the order in
@@ -50,8 +50,7 @@ def convert_tensorflow(path: Path) -> COLAForPreTraining | COLAModel:
         of the cosine, whose head in the authors' code is a dense layer without normalisation.
 
     Raises:
-        `ImportError`: If TensorFlow is not installed.
-        `ValueError`: If the checkpoint is of another network.
+        `ValueError`: If TensorFlow is not installed, or if the checkpoint is of another network.
     """
     layers = _read_layers(path)
     encoder = [layers[name] for name in map(ENCODER_LAYER.format, range(len(layers))) if name in layers]
@@ -73,10 +72,9 @@ def _read_layers(path: Path) -> dict[str, Layer]:
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise ImportError(
-            'To read a TensorFlow checkpoint, install TensorFlow: pip install "cola-audio[tf]"'
-        ) from error
-    reader = tf.train.load_checkpoint(str(path))
+        raise UserError('To read a TensorFlow checkpoint, install TensorFlow: pip install "cola-audio[tf]"') from error
+    with as_user_error(f"{path} is not a TensorFlow checkpoint"):
+        reader = tf.train.load_checkpoint(str(path))
     layers = defaultdict(dict)
     for key in reader.get_variable_to_shape_map():
         if (match := VARIABLE.match(key)) and ".OPTIMIZER_SLOT" not in key:

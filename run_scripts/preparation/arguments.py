@@ -1,5 +1,6 @@
 """The arguments of the preparation that say how audio is written."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from run_scripts.common.errors import UserError
 
 
 SAMPLING_RATE = 16000
+MIN_SECONDS = 0.1  # of a piece of a recording
 SUFFIXES = {"flac": "flac", "pcm": "wav"}  # the file name suffix of each format, which is also soundfile's name for it
 
 
@@ -33,10 +35,10 @@ class PreparationArguments:
     def __post_init__(self) -> None:
         if self.format not in SUFFIXES:
             raise UserError(f"--format must be one of {', '.join(SUFFIXES)}, got {self.format!r}.")
-        if self.shard_size <= 0:
+        if not 0 < self.shard_size < math.inf:  # which NaN is not, either
             raise UserError(f"--shard_size must be more than 0, got {self.shard_size}.")
-        if self.max_seconds is not None and self.max_seconds <= 0:
-            raise UserError(f"--max_seconds must be more than 0, got {self.max_seconds}.")
+        if self.max_seconds is not None and not self.max_seconds >= MIN_SECONDS:
+            raise UserError(f"--max_seconds must be at least {MIN_SECONDS}, got {self.max_seconds}.")
         if self.num_workers is not None and self.num_workers <= 0:
             raise UserError(f"--num_workers must be more than 0, got {self.num_workers}.")
 

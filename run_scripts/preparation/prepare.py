@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import FileError, UserError
 from run_scripts.common.files import write_json
 from run_scripts.common.lock import locked
 from run_scripts.common.resume import PROGRESS_DIR, check_settings
@@ -83,7 +83,7 @@ def create_output_dir(source: SourceArguments, args: PreparationArguments) -> No
         (output_dir / PROGRESS_DIR).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output_dir).close()
     except OSError as error:
-        raise OSError(
+        raise FileError(
             f"--output_dir {output_dir} cannot be written to ({error.strerror}): choose another folder."
         ) from error
     if not (output_dir / PROGRESS_DIR / SETTINGS).exists() and any(output_dir.glob("*.parquet")):

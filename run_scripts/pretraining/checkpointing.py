@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import zlib
 from collections import Counter
@@ -17,8 +16,8 @@ from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 
 from feature_extraction import ClipNote, Position, ReaderState
-from run_scripts.common.errors import UserError
-from run_scripts.common.files import checkpoint_size, written_whole
+from run_scripts.common.errors import FileError, MissingFileError, UserError
+from run_scripts.common.files import checkpoint_size, make_output_dir, written_whole
 from run_scripts.common.resume import check_settings
 from run_scripts.common.skipped import count_by_kind
 from run_scripts.pretraining.arguments import PretrainingArguments
@@ -89,7 +88,7 @@ class RunState:
         return cls(**values)
 
 
-def make_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: int) -> None:
+def prepare_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: int) -> None:
     """
     Makes the output folder, and checks that it can be written to and has room for the checkpoints to come.
 
@@ -104,19 +103,13 @@ def make_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: 
     Raises:
         `OSError`: if the folder cannot be made or written to, or if its disk has too little room.
     """
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        probe = output_dir / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"Cannot write in --output_dir {output_dir}: {error.strerror or error}.") from error
+    make_output_dir(output_dir)
     # A new checkpoint is written before the oldest one is removed; those that are there need no further room.
     num_checkpoints = max(save_total_limit - len(find_checkpoints(output_dir)), 0) + 1
     needed = checkpoint_size(model) * num_checkpoints
     free = shutil.disk_usage(output_dir).free
     if free < needed:
-        raise OSError(
+        raise FileError(
             f"--output_dir {output_dir} is on a disk with {free / 1e6:.0f} MB free, but {num_checkpoints} "
             f"checkpoints take {needed / 1e6:.0f} MB: make room, or lower --save_total_limit."
         )
@@ -188,7 +181,7 @@ def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> P
         return _find_newest_whole_checkpoint(output_dir)
     checkpoint = Path(resume_from_checkpoint).expanduser()
     if not checkpoint.is_dir():
-        raise FileNotFoundError(f"--resume_from_checkpoint {checkpoint}: there is no such folder.")
+        raise MissingFileError(f"--resume_from_checkpoint {checkpoint}: there is no such folder.")
     if damage := _find_damage(checkpoint):
         raise UserError(f"--resume_from_checkpoint {checkpoint} is damaged or no checkpoint of this job ({damage}).")
     return checkpoint
@@ -251,7 +244,7 @@ def load_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> No
     with safe_open(path, framework="pt") as file:
         saved = file.metadata()["step"]
     if saved != str(step):
-        raise OSError(f"{path} holds the weights of step {saved}, but step {step} was the best.")
+        raise FileError(f"{path} holds the weights of step {saved}, but step {step} was the best.")
     model.load_state_dict(safetensors.torch.load_file(path))
 
 

@@ -18,7 +18,7 @@ from transformers import get_scheduler
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAForPreTrainingOutput, COLAPreTrainedModel
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import DivergenceError, UserError
 from run_scripts.common.signals import catching_signals
 from run_scripts.common.skipped import SkippedClips
 from run_scripts.pretraining.arguments import PretrainingArguments
@@ -283,7 +283,7 @@ class PretrainingTrainer:
     def _check_loss(self) -> None:
         # Over all processes, so that each of them ends by this error.
         if not self.accelerator.reduce(self.sums).isfinite().all():
-            raise FloatingPointError(
+            raise DivergenceError(
                 f"The loss is not finite at step {self.state.step}: lower --learning_rate. Earlier checkpoints are "
                 "kept."
             )

@@ -13,12 +13,12 @@ from datasets import DatasetDict, IterableDatasetDict
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, COLAPreTrainedModel
 from run_scripts.common.checkpoints import load_checkpoint, load_extractor
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import UserError, as_user_error
 from run_scripts.common.hub import create_hub_repository
 from run_scripts.common.lock import locked
 from run_scripts.common.processes import check_launch, ending_together
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
-from run_scripts.pretraining.checkpointing import RunState, choose_checkpoint, load_run_state, make_output_dir
+from run_scripts.pretraining.checkpointing import RunState, choose_checkpoint, load_run_state, prepare_output_dir
 from run_scripts.pretraining.data import build_loader, load_data, read_held_out_pairs
 from run_scripts.pretraining.loop import PretrainingTrainer
 from run_scripts.pretraining.objectives import OBJECTIVES
@@ -61,12 +61,13 @@ def build_config(settings: ModelSettings) -> COLAConfig:
     Builds the configuration with these values.
 
     Raises:
-        `huggingface_hub.errors.StrictDataclassError`: if a value is out of range.
+        [`UserError`]: if a value is out of range.
     """
     values = explicit(settings)
     if "segment_frames" in values:
         values["window_size"] = values["window_hop"] = values.pop("segment_frames")
-    return COLAConfig(**values)
+    with as_user_error():
+        return COLAConfig(**values)
 
 
 def build_model(
@@ -169,7 +170,7 @@ def run(
     if data_args.dataset_name is None:
         training = replace(training, synthetic_share=1.0)
     settings = settings_in_force(model, training, data_args, args)
-    make_output_dir(output_dir, model, args.save_total_limit)
+    prepare_output_dir(output_dir, model, args.save_total_limit)
     repo_id = None
     if args.push_to_hub and accelerator.is_main_process:
         repo_id = create_hub_repository(args.hub_model_id, output_dir)

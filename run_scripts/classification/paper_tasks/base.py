@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import MissingFileError, UserError
 
 
 if TYPE_CHECKING:  # `datasets` is loaded with the first task, so that --help, which lists the tasks, is quick
@@ -106,12 +106,12 @@ class Task:
             by_split = {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
             for split, part in by_split.items():
                 if not part:
-                    raise FileNotFoundError(
+                    raise MissingFileError(
                         f"{root} contains no clips for the split {split} (clips in all: {len(clips)})."
                     )
         except FileNotFoundError as error:
             message = f"{self.name}: {error}\nThe folder must contain {self.layout}.\nDownload: {self.homepage}"
-            raise FileNotFoundError(message) from None
+            raise MissingFileError(message) from None
         if len(names) != self.num_classes:
             logger.warning(
                 f"{self.name}: {root} has {len(names)} classes of {self.num_classes}, so accuracies on it are not "
@@ -160,7 +160,7 @@ def find_files(root: Path, pattern: str) -> list[str]:
     """
     found = sorted(path.relative_to(root).as_posix() for path in root.glob(pattern) if not path.name.startswith("."))
     if not found:
-        raise FileNotFoundError(f"{root} contains no {pattern}.")
+        raise MissingFileError(f"{root} contains no {pattern}.")
     return found
 
 
@@ -174,7 +174,7 @@ def require_files(root: Path, wanted: Iterable[str], found: Iterable[str]) -> No
     missing = sorted(set(wanted).difference(found))
     if missing:
         examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise FileNotFoundError(f"{root} lacks {len(missing)} of its files or folders: {examples}.")
+        raise MissingFileError(f"{root} lacks {len(missing)} of its files or folders: {examples}.")
 
 
 def seeded_splits(names: Iterable[str], shares: tuple[float, float, float] = SHARES) -> dict[str, str]:

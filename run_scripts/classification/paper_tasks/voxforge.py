@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from run_scripts.classification.paper_tasks.base import Clip, Clips, Task, find_files, seeded_splits
+from run_scripts.common.errors import MissingFileError
 
 
 LANGUAGES = ["de", "en", "es", "fr", "it", "ru"]
@@ -52,7 +53,7 @@ def list_archives(root: Path, paths: list[str]) -> dict[str, list[str]]:
     damaged = [path for path, names in members.items() if names is None]
     if damaged:
         examples = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root} contains {len(damaged)} archives that are damaged or incomplete: {examples}. Download them again "
             "or delete them."
         )

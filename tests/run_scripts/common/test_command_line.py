@@ -1,34 +1,90 @@
-"""Mistakes of the user in a line or two, faults of the code with their traceback."""
+"""Mistakes of the user in one line, faults of the code with their traceback."""
 
-import os
-import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
 
-from feature_extraction import AudioDecodingError, load_audio
-from modeling_cola import COLAConfig
-from run_scripts.common.command_line import is_users_mistake, run_script
+from feature_extraction import AudioDecodingError, COLAFeatureExtractor, load_audio, load_audio_dataset
+from modeling_cola import COLAConfig, COLAModel
+from run_scripts.common.checkpoints import load_checkpoint
+from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.errors import UserError, as_user_error
+from run_scripts.common.files import DiskFullError, make_output_dir, write_text
+from run_scripts.embedding.encode import EmbeddedClip, embed_files
 
 
-ROOT = Path(__file__).parents[3]
+@pytest.fixture(autouse=True)
+def command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["folder/job.py"])
 
 
-def caught(function) -> Exception:
-    with pytest.raises(Exception) as caught:
-        function()
-    return caught.value
+def message_of(main, capsys: pytest.CaptureFixture) -> str:
+    """The line by which a script ends with status 2."""
+    with pytest.raises(SystemExit) as exit:
+        run_script(main)
+    lines = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2 and len(lines) == 1 and lines[0].startswith("job.py: error: ")
+    return lines[0].removeprefix("job.py: error: ")
 
 
-def test_what_we_raise_is_the_users_mistake_and_what_breaks_is_not():
-    assert is_users_mistake(caught(lambda: load_audio(b"")))
-    assert is_users_mistake(caught(lambda: load_audio("nowhere.wav")))
-    assert is_users_mistake(caught(lambda: COLAConfig(temperature=-1.0)))
-    assert not is_users_mistake(caught(lambda: int("a")))
-    assert not is_users_mistake(caught(lambda: torch.ones(2) @ torch.ones(3)))
-    assert not is_users_mistake(caught(lambda: {}["key"]))
+def raise_(error: Exception) -> None:
+    raise error
+
+
+def write_into_a_file(folder: Path) -> None:
+    (folder / "file").touch()
+    make_output_dir(folder / "file" / "out")
+
+
+def build_config() -> None:
+    with as_user_error("--temperature"):
+        COLAConfig(temperature=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda _: raise_(UserError("--seed must be at least 0,\n  got -1.")), "--seed must be at least 0, got -1."),
+        (lambda _: raise_(DiskFullError("The disk is full.")), "The disk is full."),
+        (lambda _: load_audio(b""), "the audio is empty: it has 0 bytes."),
+        (lambda _: load_audio("nowhere.wav"), "No such file: nowhere.wav."),
+        (lambda _: load_audio_dataset("nowhere/"), "There is no file or folder nowhere/."),
+        (lambda _: load_checkpoint(COLAModel, "/nope"), "There is no checkpoint /nope: "),
+        (lambda folder: load_checkpoint(COLAModel, str(folder)), "There is no checkpoint {folder}: "),
+        (write_into_a_file, "--output_dir {folder}/file/out cannot be written to: Not a directory."),
+        # The message names the value, and not the validator.
+        (lambda _: build_config(), "--temperature: `temperature` must be above 0, got nan."),
+        (lambda folder: raise_(PermissionError(13, "Permission denied", "/x")), "[Errno 13] Permission denied: '/x'"),
+    ],
+)
+def test_a_mistake_of_the_user_is_reported_in_one_line(mistake, message, tmp_path: Path, capsys):
+    assert message_of(lambda: mistake(tmp_path), capsys).startswith(message.format(folder=tmp_path))
+
+
+def test_a_fault_of_our_code_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """The errors are of types that mistakes have as well, and their last frames are in this project's code."""
+    nothing = EmbeddedClip(num_windows=0, seconds=0.0, chunks=iter(()))
+    monkeypatch.setattr("run_scripts.embedding.encode.embed_clips", lambda *args: [("name", nothing)])
+    extractor = COLAFeatureExtractor()
+    with pytest.raises(ValueError, match="need at least one array to concatenate"):
+        run_script(lambda: embed_files(None, extractor, ["a.wav"], windows=True))
+    with pytest.raises(ValueError, match="waveform 0 is empty"):
+        run_script(lambda: extractor([], sampling_rate=16000))
+    with pytest.raises(FileNotFoundError):
+        run_script(lambda: write_text(tmp_path / "nowhere" / "file", "text"))
+    assert capsys.readouterr().err == ""
+
+
+def test_debug_shows_the_traceback_of_a_mistake_as_well(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["job.py", "--debug"])
+    with pytest.raises(AudioDecodingError):
+        run_script(lambda: load_audio(b""))
+    assert sys.argv == ["job.py"]
 
 
 class Failing(torch.utils.data.Dataset):
@@ -42,45 +98,35 @@ class Failing(torch.utils.data.Dataset):
         return self.fail()
 
 
-def fail_by_a_bad_clip():
-    load_audio(b"")
-
-
-def fail_by_a_fault():
-    int("a")
-
-
-def test_errors_of_workers_are_told_apart_as_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def test_errors_of_workers_are_told_apart_as_well(capsys: pytest.CaptureFixture):
     def run(fail) -> None:
-        list(torch.utils.data.DataLoader(Failing(fail), num_workers=1))
+        list(torch.utils.data.DataLoader(Failing(fail), num_workers=1, multiprocessing_context="fork"))
 
-    monkeypatch.setattr(sys, "argv", ["job.py"])
-    with pytest.raises(SystemExit, match="2"):
-        run_script(lambda: run(fail_by_a_bad_clip))
-    assert capsys.readouterr().err == "job.py: error: the audio is empty: it has 0 bytes.\n"
-    with pytest.raises(ValueError, match="invalid literal"):
-        run_script(lambda: run(fail_by_a_fault))
-    monkeypatch.setattr(sys, "argv", ["job.py", "--debug"])
-    with pytest.raises(AudioDecodingError):
-        run_script(lambda: run(fail_by_a_bad_clip))
-    assert sys.argv == ["job.py"]
+    assert message_of(lambda: run(lambda: load_audio(b"")), capsys) == "the audio is empty: it has 0 bytes."
+    with pytest.raises(ValueError, match="waveform 0 is empty"):
+        run_script(lambda: run(lambda: COLAFeatureExtractor()([], sampling_rate=16000)))
 
 
-def test_the_message_names_the_value_and_not_the_validator(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
-    monkeypatch.setattr(sys, "argv", ["job.py"])
-    with pytest.raises(SystemExit, match="2"):
-        run_script(lambda: COLAConfig(temperature=float("nan")))
-    assert capsys.readouterr().err == "job.py: error: `temperature` must be above 0, got nan.\n"
+@dataclass
+class Arguments:
+    name: str = field(metadata={"help": "A name."})
+    count: int = field(default=1, metadata={"help": "A number."})
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError(f"--count must be at least 0, got {self.count}.")
 
 
-def test_a_command_that_cannot_be_carried_out_ends_with_a_line_and_status_2(tmp_path: Path):
-    command = [sys.executable, str(ROOT / "run_scripts" / "run_pretraining.py"), "--output_dir", str(tmp_path / "out")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    arguments = ["--dataset_name", str(tmp_path), "--encoder", "compact"]
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("run_pretraining.py: error: ") and str(tmp_path) in done.stderr
-    done = subprocess.run([*command, *arguments, "--debug"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1 and "Traceback" in done.stderr
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--name", "a", "--nope", "b"], "unrecognized arguments: --nope b; "),
+        (["--name", "a", "stray"], "unrecognized arguments: stray; "),
+        ([], "the following arguments are required: --name; "),
+        (["--name", "a", "--count", "two"], "argument --count: invalid int value: 'two'; "),
+        (["--name", "a", "--count", "-1"], "--count must be at least 0, got -1."),
+        (["--name"], "argument --name: expected one argument; "),
+    ],
+)
+def test_wrong_arguments_are_mistakes(argv, message, capsys: pytest.CaptureFixture):
+    assert message_of(lambda: ArgumentParser(Arguments).parse(argv), capsys).startswith(message)

@@ -12,6 +12,7 @@ from helpers import write_tones
 from hub_server import Hub, serving_hub
 from model_helpers import build, run_script
 from run_scripts import run_embedding
+from run_scripts.common.errors import UserError
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.search import Index, load_own_model
 from run_scripts.embedding.sharing import copy_vectors, push_vectors, shared_path, write_vectors_card
@@ -146,6 +147,6 @@ def test_a_repository_that_cannot_be_made_stops_the_run_before_it_starts(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(OSError, match="--push_to_hub: the repository .* cannot be created"):
+    with pytest.raises(UserError, match="--push_to_hub: the repository .* cannot be created"):
         run_embedding.main(["--dataset_name", str(data), "--output_dir", str(tmp_path), "--push_to_hub"])
     assert not list(tmp_path.iterdir())

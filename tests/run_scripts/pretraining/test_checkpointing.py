@@ -154,7 +154,7 @@ def test_a_run_of_constant_rate_can_be_made_longer(tones: Path, tmp_path: Path):
 
 def test_an_output_folder_that_cannot_be_written_is_named_early(tones: Path, tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="Cannot write in --output_dir .*file/out: Not a directory"):
+    with pytest.raises(OSError, match="--output_dir .*file/out cannot be written to: Not a directory"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path / "file" / "out"))
 
 

@@ -12,6 +12,7 @@ from helpers import pretraining_arguments, with_teacher
 from hub_server import serving_hub
 from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
+from run_scripts.common.errors import UserError
 from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.objectives import OBJECTIVES
 from run_scripts.pretraining.report import draw_plots
@@ -68,6 +69,6 @@ def test_a_repository_that_cannot_be_made_stops_the_run_before_it_starts(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(OSError, match="--push_to_hub: the repository .* cannot be created"):
+    with pytest.raises(UserError, match="--push_to_hub: the repository .* cannot be created"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path, "--push_to_hub"))
     assert not list(tmp_path.glob("checkpoint-*"))
