@@ -24,15 +24,15 @@ help:
 	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
-	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0, which learns from cola-base"
-	@echo "    ... TASKS=folder SEED=1     then measure it on labelled clips; another seed"
-	@echo "make benchmark TASKS=folder     measure the checkpoints on labelled clips, and write the tables of the cards"
-	@echo "make demo INDEX=folder          open a page that finds similar clips in a folder of run_embedding.py"
-	@echo "make benchmark-speed            measure the speed of this machine beside other libraries, in outputs/speed"
+	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0 by distillation from cola-base"
+	@echo "    ... TASKS=folder SEED=1     then evaluate it on labelled clips; another seed"
+	@echo "make benchmark TASKS=folder     evaluate the checkpoints on labelled clips, and write the tables of the cards"
+	@echo "make demo INDEX=folder          open a page that searches a folder of embedded clips"
+	@echo "make benchmark-speed            compare the speed with that of other libraries, in outputs/speed"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
 	@echo "make test-extras                install the optional dependencies and test what needs them"
 	@echo "make style | quality            format | check lint and format"
-	@echo "make release-check              build the package and try it in an environment of its own; see docs/releasing.md"
+	@echo "make release-check              build the package and test it in a clean environment; see docs/releasing.md"
 
 install: $(VENV)/.installed
 

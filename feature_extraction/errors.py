@@ -11,7 +11,7 @@ class MissingDataError(DataError, FileNotFoundError):
 
 class BadClipError(DataError):
     """
-    Raised when one clip, or one shard of clips, cannot be used. Nothing is wrong with the others, so that a job can
+    Raised when one clip, or one shard of clips, cannot be used. Nothing is wrong with the others, so that a script can
     skip it and report its kind.
 
     Args:

@@ -138,7 +138,8 @@ def _load_files(
         return load_tars(_match(path))
     if path.suffix in TABLE_SUFFIXES and "://" not in name:
         splits = load_tables(_match(path))
-        # A plain list is its owner's own, as arguments of a command are. Other tables come with data sets.
+        # A plain list of paths was written by the user, who may name any file. Other tables may come with a data set
+        # of somebody else, and may name only files in its folder.
         return splits if path.suffix == ".txt" else _checked(splits, roots, name)
     if path.suffix.lower() in AUDIO_SUFFIXES + FFMPEG_SUFFIXES and path.is_file():
         return load_audio_folder(path.parent, [Path(path.name)])
@@ -267,8 +268,8 @@ def _load_from_hub(
 
 def _look_up_on_hub(name: str) -> None:
     """
-    Asks the Hub whether it has a data set that was never loaded here. `load_dataset` would ask again and again for
-    half a minute, but who mistypes a path should be told at once.
+    Asks the Hub once whether it has a data set that was never loaded here. `load_dataset` would repeat the question
+    for half a minute before it reported a mistyped path.
 
     Raises:
         `ConnectionError`: if the Hub does not have it, or cannot be reached.

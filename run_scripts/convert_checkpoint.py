@@ -1,17 +1,17 @@
 """
-Converts weights of others to a checkpoint of this project.
+Converts weights of other projects to a checkpoint of this one.
 
     python run_scripts/convert_checkpoint.py --checkpoint path/to/ckpt_50 --output_dir cola-authors
     python run_scripts/convert_checkpoint.py --checkpoint AudioNTT2020-BYOLA-64x96d512.pth --output_dir byol-a
 
-`--checkpoint` is one of two kinds, which the files tell:
+`--checkpoint` is one of the following; which of them is recognised by its files:
 
-- a TensorFlow checkpoint of the authors' code, by its name without `.index` (this needs TensorFlow:
-  `pip install "cola-audio[tf]"`). The result is used like any other checkpoint of this project.
-- weights of BYOL-A in the layout `AudioNTT2020`, a file of PyTorch. The result is an encoder that reads BYOL-A's own
+- A TensorFlow checkpoint of the COLA authors' code, named without `.index`. This needs TensorFlow: `pip install
+  "cola-audio[tf]"`. The result is used like any other checkpoint of this project.
+- A PyTorch file of BYOL-A's weights in the layout `AudioNTT2020`. The result is an encoder that reads BYOL-A's own
   normalised log-mel frames, so no feature extractor is written.
 
-The licence of the weights stays that of their authors. That of BYOL-A's weights permits evaluation only.
+The weights remain under their authors' licence. That of BYOL-A's weights permits evaluation only.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class ConversionArguments:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the job with command-line arguments."""
+    """Runs the script with command-line arguments."""
     (args,) = ArgumentParser(ConversionArguments).parse(argv)
     from feature_extraction import COLAFeatureExtractor
     from run_scripts.common.files import make_output_dir

@@ -5,19 +5,19 @@ Exports a checkpoint to ONNX, checks the files against PyTorch, and measures the
 
 This needs onnx, onnxscript and onnxruntime: `pip install "cola-audio[onnx]"`. It writes
 
-    log-mel.onnx         from log-mel frames and their mask, which COLAFeatureExtractor computes, to the embeddings
-    waveform.onnx        from waveforms at 16 kHz, padded with zeros, and their lengths in samples, to the embeddings
-    log-mel-int8.onnx    the first with weights of 8 bits (`--int8`): less than half the size, and slower on the CPU
-                         on which it was tried. A clip's embedding depends on the batch a little, since activations
-                         are scaled over the whole batch
+    log-mel.onnx         maps log-mel frames and their mask, as COLAFeatureExtractor computes them, to embeddings
+    waveform.onnx        maps waveforms at 16 kHz, padded with zeros, and their lengths in samples to embeddings
+    log-mel-int8.onnx    is log-mel.onnx with weights of 8 bits (`--int8`): less than half the size, but slower on the
+                         CPU on which it was tried. An embedding depends a little on the other clips of its batch,
+                         since activations are scaled over the whole batch
 
-All take any number of clips of any length from one window (96 frames, 15,600 samples) on; shorter waveforms are padded
-with zeros to that, with their true length beside. The outputs are those of COLAModel: `last_hidden_state`,
+All of them take any number of clips that are at least one window long (96 frames, 15,600 samples). Pad shorter
+waveforms to that with zeros, and pass their true length. The outputs are those of COLAModel: `last_hidden_state`,
 `pooler_output` and `window_mask`.
 
-A file whose outputs differ from PyTorch's by more than 1e-4 of the largest value is an error. Weights of 8 bits differ
-by more: there it is an error, and the file is removed, if the embedding of any of eight sounds, each alone and all in
-a batch, has a cosine below 0.98 with PyTorch's.
+It is an error if the outputs of a file differ from PyTorch's by more than 1e-4 of the largest value. With weights of
+8 bits they differ by more: then it is an error, and the file is removed, if any of eight sounds, embedded alone or in
+a batch, has a cosine below 0.98 with PyTorch's embedding.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class ExportArguments:
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     """
-    Runs the job with command-line arguments.
+    Runs the script with command-line arguments.
 
     Returns:
         For each file, its largest `difference` from PyTorch and how many `milliseconds` a clip takes; for weights of

@@ -1,12 +1,12 @@
 """
-Converts any audio once to shards of 16 kHz mono clips, from which pre-training reads segments fast.
+Decodes audio once and writes it to shards of 16 kHz mono clips, from which pre-training reads segments fast.
 
     python run_scripts/prepare_audio.py --dataset_name path/to/audio --output_dir prepared
     python run_scripts/run_pretraining.py --dataset_name prepared --streaming --output_dir cola-mine
 
 `--dataset_name` is a folder of audio files, a folder or glob of Parquet files or of WebDataset's tar files, or a data
-set on the Hub. The shards are Parquet files and keep all other columns. To resume a run that was stopped, run the same
-command again. Clips that cannot be used are listed in `skipped.tsv` (kind, name, reason), and `report.json` has the
+set on the Hub. The shards are Parquet files and keep all other columns. A run that was stopped continues with the same
+command. Clips that cannot be used are listed in `skipped.tsv` (kind, name, reason), and `report.json` has the
 totals.
 """
 
@@ -19,7 +19,7 @@ from run_scripts.preparation.arguments import PreparationArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Runs the job with the arguments of a command line, by default those of the process, and returns its report."""
+    """Runs the script with command-line arguments and returns its report."""
     source, args = ArgumentParser((SourceArguments, PreparationArguments)).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.quiet import quiet_libraries

@@ -1,11 +1,11 @@
 """
-Compares checkpoints on labelled tasks: how well do their embeddings tell sounds apart?
+Compares checkpoints on labelled tasks: how well can sounds be told apart by their embeddings?
 
     python run_scripts/run_benchmark.py --checkpoints cola-mine --tasks_dir path/to/tasks --output_dir results
 
 Each folder in `--tasks_dir` is a task: Parquet or audio files with the splits `train` and `test` and the column
-`label`. A folder with the name of one of the paper's tasks (`nsynth`) may also hold the data as its publisher lays it
-out. The accuracies that the paper reports for such a task are shown beside.
+`label`. A folder with the name of one of the paper's tasks (such as `nsynth`) may also hold the data as published. For
+such a task, the tables show the accuracies that the paper reports as well.
 
 `--modes` are the methods to compare:
 
@@ -20,8 +20,8 @@ trains them: with Adam on random windows of 0.96 s, and tested on the mean of th
 modes `random` and `frozen`, such a classifier is a linear layer. The other tables show logistic regression and nearest
 neighbours, on standardised embeddings of whole clips.
 
-The modes that train the encoder take batches of 64 clips and a constant learning rate, as in the paper, but for 20
-epochs. On a few hundred clips these are too few steps: `--batch_size 16 --lr_scheduler_type linear` takes four times
+The modes that train the encoder do so for 20 epochs, with batches of 64 clips and a constant learning rate as in the
+paper. For a few hundred clips these are too few steps: `--batch_size 16 --lr_scheduler_type linear` takes four times
 as many in the same time.
 
 The results of each method on each task are kept in a file of their own. After an interruption, the same command
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> "dict[str, pandas.DataFrame]":
-    """Runs the job with command-line arguments and returns what [`evaluate`] returns."""
+    """Runs the script with command-line arguments and returns what [`evaluate`] returns."""
     (args,) = ArgumentParser(BenchmarkArguments).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.benchmark.evaluate import evaluate

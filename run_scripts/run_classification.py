@@ -16,17 +16,17 @@ The defaults are the paper's protocol (arXiv 2010.10915, section 3, "downstream"
 0.96 s, testing on the mean of the logits of a clip's windows, Adam with a learning rate of 1e-3, batches of 64, and
 100 epochs. All other arguments of the Trainer are taken as well.
 
-The split `validation` decides which epoch's weights are kept. Without that split, a tenth of the training clips is
-held out to decide it; if those are too few, the last epoch's weights are kept. The final metrics are those on the
+The split `validation` decides which epoch's weights are kept. Without it, a tenth of the training clips is held out
+for this; if those are too few, the last epoch's weights are kept. The final metrics are those on the
 split `test` or, without one, on a fifth of the training clips, which is held out first.
 
 A frozen encoder gives the same vectors in every epoch, so clips are embedded once and the vectors are kept on disk
 (`--embedding_cache`). A run that was interrupted continues from its newest checkpoint with `--resume_from_checkpoint`,
 and `--overwrite_output_dir` replaces an earlier run in the folder.
 
-The output folder receives the model, its feature extractor, a model card and `results.json`. If one of these is
-missing or has no metrics, the exit status is not 0. Plots of the metrics by class are drawn too; if that fails, a
-warning says why.
+The output folder receives the model, its feature extractor, a model card, `results.json`, and plots of the metrics by
+class. The exit status is not 0 if one of these is missing or has no metrics, except for the plots: if they cannot be
+drawn, a warning says why.
 """
 
 import json
@@ -44,7 +44,7 @@ TRAINER_PAGE = "https://huggingface.co/docs/transformers/main_classes/trainer"
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Runs the job with command-line arguments and returns what [`train_classifier`] returns."""
+    """Runs the script with command-line arguments and returns what [`train_classifier`] returns."""
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(argv):  # which need not wait for the libraries, nor list the Trainer's 100 arguments
         epilog = f"All other arguments of the Trainer are taken as well: {TRAINER_PAGE}"

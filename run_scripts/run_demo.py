@@ -1,6 +1,6 @@
 """
-Opens a page on which you upload or record a sound, and see the clips of an indexed folder that sound like it, its
-log-mel spectrogram and, if the checkpoint is a classifier, its classes and when each of them is heard.
+Opens a page on which you upload or record a sound. It shows the clips of an index that sound like it, its log-mel
+spectrogram and, if the checkpoint is a classifier, its classes and when each of them is heard.
 
     pip install ".[demo]"
     python run_scripts/run_embedding.py --dataset_name path/to/audio --output_dir vectors
@@ -15,7 +15,7 @@ from run_scripts.demo.arguments import DemoArguments
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the job with command-line arguments."""
+    """Runs the script with command-line arguments."""
     (args,) = ArgumentParser(DemoArguments).parse(argv)
     if args.space is not None:
         from run_scripts.demo.space import write_space

@@ -1,5 +1,5 @@
 """
-Embeds audio, a vector for each clip or for each window of 0.96 s, and searches it for clips that sound alike.
+Embeds audio, with a vector for each clip or for each window of 0.96 s, and finds clips that sound alike.
 
     python run_scripts/run_embedding.py --dataset_name path/to/audio --output_dir vectors
     python run_scripts/run_embedding.py --output_dir vectors --query dog.wav
@@ -9,13 +9,14 @@ Embeds audio, a vector for each clip or for each window of 0.96 s, and searches 
 `--dataset_name` is a folder or a list of audio files, a folder or glob of Parquet or tar files, or a data set on the
 Hub. All of its splits are embedded, to Parquet files `part-*.parquet` in the output folder, which have a row for each
 clip: its number, path, length in seconds, label if it has one, and vector. With `--windows` they have a row for each
-window, with its time. `datasets.load_dataset("parquet", data_dir=...)` reads them. A run that was stopped goes on with
-the same command. Clips that cannot be used are skipped and listed in `skipped.tsv`.
+window, with its time. `datasets.load_dataset("parquet", data_dir=...)` reads them. A run that was stopped continues
+with the same command. Clips that cannot be used are skipped and listed in `skipped.tsv`.
 
 `--query` prints the clips, or the windows, that are most similar to a file; `--query file.wav@12.5` searches with the
-window of the file at this second. `--map` writes `map.html`, a page that shows each clip as a point, near those that
-sound like it, and plays it. `--push_to_hub` pushes the vectors to a data set on the Hub, which `datasets.load_dataset`
-loads; paths are pushed relative to the folder of the data. None of these embeds the clips again.
+window of the file at 12.5 s. `--map` writes `map.html`, a page that shows each clip as a point near those that sound
+like it, and plays the clip that you click. `--push_to_hub` pushes the vectors to a data set on the Hub, which
+`datasets.load_dataset` loads; paths are pushed relative to the folder of the data. None of these embeds the clips
+again.
 """
 
 import logging
@@ -26,7 +27,7 @@ from run_scripts.embedding.arguments import EmbeddingArguments
 
 
 def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Runs the job with command-line arguments and returns what was found for each query."""
+    """Runs the script with command-line arguments and returns what was found for each query."""
     (args,) = ArgumentParser(EmbeddingArguments).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
     from run_scripts.common.cpu import tune_cpu

@@ -73,7 +73,7 @@ def print_rates(name: str, label: str, args: ReadingArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the job with the arguments of a command line, by default those of the process."""
+    """Runs the script with the arguments of a command line, by default those of the process."""
     (args,) = HfArgumentParser(ReadingArguments).parse_args_into_dataclasses(argv)
     torch.set_num_threads(1)
     print("| data | workers | pairs/s |\n| --- | ---: | ---: |")

@@ -1,5 +1,5 @@
 """
-Measures the speed of this project on this machine, beside what people would use in its place.
+Measures the speed of this project on this machine, and compares it with other libraries that do the same.
 
     python -m tools.measure_speed --output_dir outputs/speed
     python -m tools.measure_speed --output_dir outputs/speed --figures log_mel embedding
@@ -53,7 +53,7 @@ def machine() -> str:
 
 
 def comparison_rows(comparison: Comparison, values: dict[str, float]) -> list[str]:
-    """The rows of a comparison: each value, and how many times as good the first one is."""
+    """The rows of a comparison: each value, and how many times as fast the first one, this project, is."""
     first = next(iter(values.values()))
     rows = []
     for name, value in values.items():
@@ -63,7 +63,7 @@ def comparison_rows(comparison: Comparison, values: dict[str, float]) -> list[st
 
 
 def growth_rows(growth: Growth, points: dict[int, tuple[float, float]]) -> list[str]:
-    """The rows of what grows."""
+    """The rows of a task whose input grows."""
     return [
         f"| {growth.title} | {size:,} {growth.size} | {seconds:.3g} | {memory:.0f} |"
         for size, (seconds, memory) in points.items()
@@ -74,9 +74,9 @@ def format_tables(rows: list[str], grown_rows: list[str], notes: list[str]) -> s
     """The tables as Markdown, those without rows left out."""
     text = [machine(), ""]
     if rows:
-        text += ["| figure | measured | median | the first is better by |", "| --- | --- | ---: | ---: |", *rows, ""]
+        text += ["| task | library | median | speed-up of this project |", "| --- | --- | ---: | ---: |", *rows, ""]
     if grown_rows:
-        text += ["| growth | size | seconds | added MiB |", "| --- | --- | ---: | ---: |", *grown_rows, ""]
+        text += ["| task | input | seconds | added memory in MiB |", "| --- | --- | ---: | ---: |", *grown_rows, ""]
     return "\n".join([*text, *notes]).rstrip() + "\n"
 
 
@@ -113,7 +113,7 @@ def plot_growth(growth: Growth, points: dict[int, tuple[float, float]], path: Pa
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Runs the job with the arguments of a command line, by default those of the process, and returns its folder."""
+    """Runs the script with command-line arguments and returns its folder."""
     (args,) = HfArgumentParser(SpeedArguments).parse_args_into_dataclasses(argv)
     # Only now, so that --help is quick.
     from tqdm.auto import tqdm

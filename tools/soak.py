@@ -4,9 +4,9 @@ Pre-trains on messy data for a long time under kills, and checks that nothing is
     python -m tools.soak --output_dir outputs/soak
 
 Two runs of the same command train side by side. One is never interrupted. The other is killed about every minute and
-resumed. A tenth of the recordings are bad, in every way that the jobs know of, and one in a hundred is ten minutes
-long. At the end the job checks that both runs have the same log, the same weights and the same list of skipped clips,
-and that the memory of the uninterrupted run did not grow. It exits with an error if any of this fails.
+resumed. A tenth of the recordings are bad, in every way that pre-training knows of, and one in a hundred is ten
+minutes long. At the end it is checked that both runs have the same log, the same weights and the same list of skipped
+clips, and that the memory of the uninterrupted run did not grow. If any of this fails, the exit status is not 0.
 """
 
 import json
@@ -51,7 +51,7 @@ class SoakArguments:
 
 
 def write_bad_clip(path: Path, number: int, sound: np.ndarray) -> None:
-    """Writes a clip that is bad in one of the ways that the jobs have to survive, which takes its turn by `number`."""
+    """Writes a clip that is bad in one of the ways that pre-training has to survive; `number` chooses the way."""
     kind = number % 7
     if kind == 0:
         path.with_suffix(".wav").write_bytes(b"")
@@ -158,7 +158,7 @@ def compare(root: Path) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """
-    Runs the job.
+    Runs the script.
 
     Raises:
         `ValueError`: if the output folder exists.

@@ -65,7 +65,7 @@ class BenchmarkArguments:
         },
     )
     compare: str | None = field(
-        default=None, metadata={"help": "The results.json of another run, whose columns are shown beside."}
+        default=None, metadata={"help": "The results.json of another run, whose columns are added to the tables."}
     )
     skip_bad_clips: bool = field(
         default=False,

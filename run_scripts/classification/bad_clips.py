@@ -106,7 +106,7 @@ def drop_bad_clips(
 
 @contextmanager
 def suggest_skipping() -> Iterator[None]:
-    """Adds to an error about a clip that a job can skip it, and how."""
+    """Adds to an error about a clip that a script can skip it, and how."""
     try:
         yield
     except BadClipError as error:

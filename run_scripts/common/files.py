@@ -1,4 +1,4 @@
-"""What the jobs write: whole files or none, full disks reported with the room that is missing, and files to share."""
+"""Writing files whole or not at all, reporting a full disk with the room that is missing, and sharing files."""
 
 import errno
 import json

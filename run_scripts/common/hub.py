@@ -1,4 +1,4 @@
-"""The Hub: which names are on it, and the repository that a job pushes to."""
+"""The Hub: which names are on it, and the repository that a script pushes to."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def hub_name(name: str | None) -> str | None:
 def create_hub_repository(name: str | None, output_dir: str | Path, repo_type: str = "model") -> str:
     """
     Creates the repository to push to, unless it exists. Call it before the work begins, so that a wrong name or a
-    missing token stops the job early.
+    missing token stops the script early.
 
     Args:
         name (`str`, *optional*):

@@ -1,4 +1,4 @@
-"""The plots that the jobs draw, each of which is saved as an image file."""
+"""The plots that the scripts draw, each of which is saved as an image file."""
 
 import textwrap
 import warnings

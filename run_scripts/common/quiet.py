@@ -1,4 +1,4 @@
-"""Keeping what libraries print out of a job's own output."""
+"""Keeping what libraries print out of a script's own output."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Lists of clips that a job skipped: a line for each with its kind, its name and the reason, separated by tabs."""
+"""Lists of clips that a script skipped: a line for each with its kind, its name and the reason, separated by tabs."""
 
 import re
 from collections import Counter
@@ -54,7 +54,7 @@ def count_kinds(notes: Iterable[ClipNote]) -> str:
 
 
 def nothing_usable(output_dir: Path, notes: list[ClipNote]) -> UserError:
-    """Makes the error of a job that has found no clip to use."""
+    """Makes the error of a script that has found no clip to use."""
     if not notes:
         return UserError("There are no clips: the data set has no rows.")
     return UserError(f"No clip could be used: {output_dir / SKIPPED} lists the reasons.")

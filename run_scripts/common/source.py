@@ -1,4 +1,4 @@
-"""Loading the recordings that a job reads."""
+"""Loading the recordings that a script reads."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ def load_splits(
     source: SourceArguments, splits: DatasetDict | IterableDatasetDict | None = None
 ) -> DatasetDict | IterableDatasetDict:
     """
-    Loads the split that a job reads, or all splits if none is named, and logs what all of them hold.
+    Loads the split that a script reads, or all splits if none is named, and logs what all of them hold.
 
     Args:
         source ([`SourceArguments`]):
@@ -57,7 +57,7 @@ def load_source(
     source: SourceArguments, splits: DatasetDict | IterableDatasetDict | None = None
 ) -> tuple[Dataset | IterableDataset, str]:
     """
-    Loads the split that a job reads. The arguments are those of [`load_splits`].
+    Loads the split that a script reads. The arguments are those of [`load_splits`].
 
     Returns:
         The recordings, with their audio left encoded, and the name of the audio column.

@@ -1,4 +1,4 @@
-"""The arguments that say which recordings a job reads. Importing this file loads no heavy library."""
+"""The arguments that say which recordings a script reads. Importing this file loads no heavy library."""
 
 from dataclasses import dataclass, field
 
@@ -22,8 +22,8 @@ class DatasetArguments:
     allow_remote_audio: bool = field(
         default=False,
         metadata={
-            "help": "Whether rows that name an audio file, rather than hold it, may name any file and any "
-            "URL. By default they may name files below the data set's own folder."
+            "help": "Whether rows that hold the path of an audio file, rather than the audio, may name any file and "
+            "any URL. By default they may only name files below the data set's own folder."
         },
     )
 
@@ -36,6 +36,6 @@ class SourceArguments(DatasetArguments):
     streaming: bool = field(
         default=False,
         metadata={
-            "help": "Whether to stream the data set, without a local copy. One worker then reads each of its shards."
+            "help": "Whether to stream the data set, without a local copy. Each shard is then read by one worker."
         },
     )

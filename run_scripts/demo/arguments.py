@@ -9,7 +9,7 @@ from run_scripts.common.errors import UserError
 class DemoArguments:
     index_dir: str | None = field(
         default=None,
-        metadata={"help": "The folder of run_embedding.py to search. Without it the page finds no similar clips."},
+        metadata={"help": "The folder of embedded clips to search in. Without it the page shows no similar clips."},
     )
     model_name_or_path: str | None = field(
         default=None,

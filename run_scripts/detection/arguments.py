@@ -48,15 +48,15 @@ class EventArguments:
     hop: float | None = field(
         default=None,
         metadata={
-            "help": "Seconds from the start of one window to the start of the next, to 10 ms. Events begin and end "
-            "half a hop around the truth at best. Defaults to half a window, 0.48 s."
+            "help": "Seconds from the start of one window to the start of the next, a multiple of 0.01. Events begin "
+            "and end within half a hop of the truth at best. Defaults to half a window, 0.48 s."
         },
     )
     threshold: float = field(
         default=0.5,
         metadata={
-            "help": "The score, above 0 and up to 1, from which a label is present in a window. Where labels exclude "
-            "each other, only the most probable one can be."
+            "help": "The score, above 0 and up to 1, from which on a label is present in a window. If labels exclude "
+            "each other, only the most probable one can be present."
         },
     )
     labels: list[str] | None = field(
@@ -68,21 +68,21 @@ class EventArguments:
     smoothing: int = field(
         default=3,
         metadata={
-            "help": "The score of a window is the median of this many windows around it, an odd number. 1 turns this "
-            "off, so that an event may be as short as a single window says."
+            "help": "The score of a window is replaced by the median of this many windows around it, an odd number. "
+            "With 1, a single window can make an event."
         },
     )
     max_gap: float = field(
         default=0.5, metadata={"help": "Joins events of the same label that are at most this many seconds apart."}
     )
     min_duration: float = field(
-        default=0.0, metadata={"help": "Leaves out events that are shorter than this many seconds, once joined."}
+        default=0.0, metadata={"help": "Leaves out events that are shorter than this many seconds after joining."}
     )
     silence: float = field(
         default=30.0,
         metadata={
-            "help": "Windows that are more than this many dB quieter than the recording as a whole (root mean square) "
-            "are silence, which has no label."
+            "help": "Windows that are more than this many dB quieter than the whole recording (root mean square) are "
+            "silent and have no label."
         },
     )
 

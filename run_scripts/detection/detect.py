@@ -110,7 +110,7 @@ class OutputNames:
 
 
 class Summary:
-    """Counts recordings, and the events of each label, for the last message of the job."""
+    """Counts recordings, and the events of each label, for the last message of the script."""
 
     def __init__(self) -> None:
         self.num_recordings, self.seconds = 0, 0.0

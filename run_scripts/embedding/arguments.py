@@ -1,4 +1,4 @@
-"""The arguments of the embedding job: which clips to embed, by which model, and what to do with the vectors."""
+"""The arguments of `run_embedding.py`: which clips to embed, by which model, and what to do with the vectors."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,8 @@ class EmbeddingArguments(SourceArguments):
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "The checkpoint: a folder or a model on the Hub. Defaults to cola-compact, or to the one "
-            "that the clips were embedded by."
+            "help": "The checkpoint: a folder or a model on the Hub. Defaults to cola-compact or, for a search, to "
+            "the one by which the clips were embedded."
         },
     )
     windows: bool = field(
@@ -45,14 +45,14 @@ class EmbeddingArguments(SourceArguments):
     )
     top_k: int = field(default=10, metadata={"help": "How many clips to print for each query."})
     map: bool = field(
-        default=False, metadata={"help": "Whether to write map.html, a page to look at the clips and listen to them."}
+        default=False, metadata={"help": "Whether to write map.html, a page that shows the clips and plays them."}
     )
     push_to_hub: bool = field(
         default=False,
         metadata={"help": "Whether to push the vectors to the Hub as a data set, without the paths of this machine."},
     )
     hub_dataset_id: str | None = field(
-        default=None, metadata={"help": "The data set to push to. Defaults to the name of output_dir."}
+        default=None, metadata={"help": "The data set to push to. Defaults to the name of --output_dir."}
     )
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ def batch_by_samples(
 
 def embed_in_batches(embed: Embedder, clips: Iterable[tuple[Key, Any]]) -> Iterator[tuple[Key, Any]]:
     """
-    Embeds a stream of waveforms, in batches of similar length. This is the loop by which all jobs embed clips; the
+    Embeds a stream of waveforms, in batches of similar length. This is the loop by which all scripts embed clips; the
     memory does not depend on how many there are.
 
     Args:

@@ -42,7 +42,7 @@ BYTES_PER_SECOND = 8000  # about as many as a second takes
 MAX_SECONDS = 10.0
 WINDOW_SECONDS = 0.96
 
-# What the job must know to read the clips again.
+# What the script must know to read the clips again.
 SOURCE_SETTINGS = ("dataset_name", "dataset_config_name", "dataset_split", "streaming", "allow_remote_audio")
 
 
@@ -52,7 +52,7 @@ def write_map(args: EmbeddingArguments) -> Path:
 
     Args:
         args (`EmbeddingArguments`):
-            The arguments of the job, of which the folder matters.
+            The arguments of the script, of which the folder matters.
 
     Returns:
         `Path`: The page.

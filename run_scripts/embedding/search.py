@@ -39,7 +39,7 @@ class Index:
 
     Args:
         folder (`Path`):
-            The folder that the embedding job wrote.
+            The folder that `run_embedding.py` wrote.
 
     Attributes:
         rows (`Dataset`):
@@ -111,7 +111,7 @@ def load_own_model(folder: Path, checkpoint: str | None = None) -> tuple[COLAMod
 
     Args:
         folder (`Path`):
-            The folder that the embedding job wrote.
+            The folder that `run_embedding.py` wrote.
         checkpoint (`str`, *optional*):
             Where the model is. Defaults to where it was.
 

@@ -23,7 +23,7 @@ def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> N
 
     Args:
         folder (`Path`):
-            The folder that the embedding job wrote.
+            The folder that `run_embedding.py` wrote.
         target (`Path`):
             The folder of the copy, which exists and is empty.
         checkpoint (`str`, *optional*):
@@ -69,7 +69,7 @@ def push_vectors(folder: Path, repo_id: str) -> None:
 
     Args:
         folder (`Path`):
-            The folder that the embedding job wrote.
+            The folder that `run_embedding.py` wrote.
         repo_id (`str`):
             The repository, which exists.
 

@@ -47,15 +47,15 @@ class DataArguments(SourceArguments):
     )
     validation_clips: int = field(
         default=256,
-        metadata={"help": "Recordings held out for validation: at most a tenth of the data, or a stream's first."},
+        metadata={"help": "Recordings held out for validation: at most a tenth; of a stream, the first ones."},
     )
     max_bad_fraction: float = field(
-        default=0.2, metadata={"help": "Stop when more than this share of the clips cannot be used."}
+        default=0.2, metadata={"help": "Stop with an error if more than this share of the clips cannot be used."}
     )
     probe_data: str | None = field(
         default=None,
         metadata={
-            "help": "A small labelled data set, of folders or Parquet, for linear evaluation at each validation."
+            "help": "A small labelled data set, in folders or Parquet, for linear evaluation at each validation."
         },
     )
 
@@ -68,15 +68,15 @@ class DataArguments(SourceArguments):
 
 @dataclass
 class PretrainingArguments:
-    """The run: its recipe, its length, its log and its checkpoints. Names are the Trainer's where the thing is."""
+    """The run: its recipe, length, log and checkpoints. Arguments that the Trainer has as well are named as there."""
 
     output_dir: str = field(metadata={"help": "Folder of the checkpoints, the plots and the model."})
     recipe: str = field(default="paper", metadata={"help": f"One of {', '.join(RECIPES)}."})
     objective: str = field(
         default="contrastive",
         metadata={
-            "help": "contrastive, which is COLA's own, one that the paper compares it with (triplet, temporal_gap, "
-            "audio2vec_cbow or audio2vec_skipgram), or distillation from a trained encoder."
+            "help": "contrastive is COLA's own; triplet, temporal_gap, audio2vec_cbow and audio2vec_skipgram are "
+            "those that the paper compares it with; distillation learns from a trained encoder."
         },
     )
     teacher_name_or_path: str | None = field(
@@ -87,9 +87,9 @@ class PretrainingArguments:
     )
     per_device_train_batch_size: int = field(
         default=64,
-        metadata={"help": "Pairs of a step and process. Every positive of the step is a candidate for every anchor."},
+        metadata={"help": "Pairs in a step of each process. Each anchor is compared with all positives of the step."},
     )
-    max_steps: int = field(default=10_000, metadata={"help": "Steps of training."})
+    max_steps: int = field(default=10_000, metadata={"help": "The number of training steps."})
     seed: int = field(default=0, metadata={"help": "Seed of weights, order, segments and augmentation."})
     dataloader_num_workers: int = field(default=1, metadata={"help": "Worker processes that decode audio."})
     bf16: bool = field(
@@ -102,8 +102,8 @@ class PretrainingArguments:
     torch_compile: bool = field(
         default=False,
         metadata={
-            "help": "Compile the encoder, which takes up to some minutes at the start. It is meant for GPUs: on CPUs "
-            "steps became hardly faster, or slower. Compiling for CPUs needs a C++ compiler."
+            "help": "Compile the encoder, which takes up to some minutes at the start. This is meant for GPUs: on "
+            "CPUs, steps become hardly faster, or slower. Compiling for CPUs needs a C++ compiler."
         },
     )
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of slower steps."})

@@ -183,7 +183,9 @@ def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> P
     if not checkpoint.is_dir():
         raise MissingFileError(f"--resume_from_checkpoint {checkpoint}: there is no such folder.")
     if damage := _find_damage(checkpoint):
-        raise UserError(f"--resume_from_checkpoint {checkpoint} is damaged or no checkpoint of this job ({damage}).")
+        raise UserError(
+            f"--resume_from_checkpoint {checkpoint} is damaged or not a checkpoint of pre-training ({damage})."
+        )
     return checkpoint
 
 

@@ -1,4 +1,4 @@
-"""What `measure_speed.py` compares: for each comparison, this project's way and what people would use in its place."""
+"""What `measure_speed.py` compares: for each task, this project and other libraries that do the same."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The cards of what the jobs leave: an encoder, a classifier, vectors, or a Space of the demo."""
+"""The cards of what the scripts leave: an encoder, a classifier, vectors, or a Space of the demo."""
 
 from pathlib import Path
 from typing import Any

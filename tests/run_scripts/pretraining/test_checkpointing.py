@@ -189,7 +189,7 @@ def test_resumes_from_a_named_checkpoint(tones: Path, tmp_path: Path):
     assert_same_run(resumed, whole)
     for path, error, message in (
         (tmp_path / "nowhere", FileNotFoundError, "nowhere: there is no such folder"),
-        (whole, ValueError, "damaged or no checkpoint of this job"),
+        (whole, ValueError, "damaged or not a checkpoint of pre-training"),
     ):
         with pytest.raises(error, match=message):
             run_pretraining.main(
