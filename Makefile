@@ -49,8 +49,8 @@ $(VENV)/.installed: setup.cfg constraints.txt
 quickstart: install
 	$(BIN)/python -m run_scripts.quickstart $(QUICKSTART_FLAGS)
 
-# Pre-train for a target below, and measure the result if there are labelled clips. What was stopped goes on when the
-# target is made again.
+# Pre-train for a target below, and measure the result if there are labelled clips. A run that was stopped
+# continues when the target is made again.
 PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_dir outputs/$@-seed$(SEED) --seed $(SEED) \
 	--resume_from_checkpoint $(FLAGS)
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
@@ -67,7 +67,7 @@ pretrain-best: FLAGS := --max_steps 600
 pretrain-paper: FLAGS := --encoder efficientnet_b0 --pooling max --learning_rate 4e-3 --decorrelation_weight 0.02 \
 	--max_steps 3000
 pretrain-best pretrain-paper: install
-	@test -n "$(DATA)" || { echo "Say which audio: make $@ DATA=path/to/audio" >&2; exit 2; }
+	@test -n "$(DATA)" || { echo "Name the audio: make $@ DATA=path/to/audio" >&2; exit 2; }
 	$(PRETRAIN) --dataset_name "$(DATA)"
 	$(MEASURE)
 
@@ -82,7 +82,7 @@ pretrain-b0: FLAGS = $(DISTILL) --model_name_or_path outputs/pretrain-b0-first-s
 pretrain-b0-first: MEASURE :=
 pretrain-b0: pretrain-b0-first
 pretrain-base pretrain-b0-first pretrain-b0: install
-	@test -n "$(SHARDS)" || { echo "Say where the shards are: make $@ SHARDS=path/to/shards" >&2; exit 2; }
+	@test -n "$(SHARDS)" || { echo "Name the shards: make $@ SHARDS=path/to/shards" >&2; exit 2; }
 	$(PRETRAIN) --streaming --mixing_weights 6 2 5 7 --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
 		"$(SHARDS)/music" "$(SHARDS)/speech"
 	$(MEASURE)
@@ -92,7 +92,7 @@ pretrain-base pretrain-b0-first pretrain-b0: install
 BENCHMARK = run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" --seeds 3 --output_dir outputs/$@
 TRAINED := --modes supervised fine-tuned --batch_size 16 --lr_scheduler_type linear
 benchmark: install
-	@test -n "$(TASKS)" || { echo "Say which labelled clips: make $@ TASKS=path/to/tasks" >&2; exit 2; }
+	@test -n "$(TASKS)" || { echo "Name the labelled clips: make $@ TASKS=path/to/tasks" >&2; exit 2; }
 	$(BIN)/python $(BENCHMARK)-frozen --modes log-mel random frozen \
 		--checkpoints modeling_cola/cola-compact modeling_cola/cola-base modeling_cola/cola-efficientnet-b0
 	$(BIN)/accelerate launch --mixed_precision bf16 --num_processes 1 --num_machines 1 --dynamo_backend no \
@@ -153,11 +153,11 @@ SPACE ?= outputs/space
 SPACE_FLAGS ?= $(if $(INDEX),--index_dir "$(INDEX)") $(if $(CHECKPOINT),--model_name_or_path "$(CHECKPOINT)")
 publish-checkpoint: install
 	@test -n "$(REPO)" -a -f "$(CHECKPOINT)/config.json" \
-		|| { echo "Say which, and to where: make $@ CHECKPOINT=modeling_cola/cola-compact REPO=owner/name" >&2; exit 2; }
+		|| { echo "Name the checkpoint and the repository: make $@ CHECKPOINT=modeling_cola/cola-compact REPO=owner/name" >&2; exit 2; }
 	$(BIN)/hf upload "$(REPO)" "$(CHECKPOINT)"
 
 publish-space: install
-	@test -n "$(REPO)" || { echo "Say to where: make $@ REPO=owner/name" >&2; exit 2; }
+	@test -n "$(REPO)" || { echo "Name the repository: make $@ REPO=owner/name" >&2; exit 2; }
 	rm -rf "$(SPACE)"
 	$(BIN)/python run_scripts/run_demo.py --space "$(SPACE)" $(SPACE_FLAGS)
 	$(BIN)/hf upload "$(REPO)" "$(SPACE)" --repo-type space

@@ -16,8 +16,13 @@ from helpers import write_tones
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 CLASSIFICATION = ROOT / "docs" / "classification.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "model_card.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "model_card.md", CONTRIBUTING, ROOT / "CHANGELOG.md"]
+
+
+# Pages about no command: what was tried, and what to train on.
+RECORDS = ("experiments.md", "runs.md", "training_data.md")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -38,7 +43,7 @@ def test_every_python_block_runs(tmp_path: Path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    (fine_tuning,) = [block for block in blocks(CLASSIFICATION, "bash") if "--mode fine-tuned" in block]
+    fine_tuning = blocks(CLASSIFICATION, "bash")[0]
     python, *arguments = shlex.split(fine_tuning.replace("\\\n", " "))
     assert python == ".venv/bin/python"
     run(sys.executable, *arguments, "--num_train_epochs", "1")
@@ -54,14 +59,26 @@ def test_every_python_block_runs(tmp_path: Path):
     assert "'label': 'low'" in printed and "'label': 'high'" in printed
 
 
-def test_every_job_and_folder_is_in_a_table():
-    text = README.read_text()
-    jobs = {path.name for path in (ROOT / "run_scripts").glob("*.py")} - {"__init__.py"}
-    assert set(re.findall(r"^\| `(\w+\.py)` \|", text, flags=re.MULTILINE)) == jobs
+def test_every_script_is_in_the_table_of_the_readme():
+    scripts = {path.name for path in (ROOT / "run_scripts").glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"^\|[^|]+\| `(\w+\.py)` \|", README.read_text(), flags=re.MULTILINE)) == scripts
+
+
+def test_every_folder_and_program_for_developers_is_in_a_table():
+    text = CONTRIBUTING.read_text()
     folders = re.findall(r"^\| `([\w/]+)/` \|", text, flags=re.MULTILINE)
     assert folders and all((ROOT / folder).is_dir() for folder in folders)
     packages = {str(path.relative_to(ROOT)) for path in (ROOT / "run_scripts").iterdir() if path.is_dir()}
     assert packages - {"run_scripts/__pycache__"} <= set(folders)
+    programs = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__"}
+    assert set(re.findall(r"^\| `python -m tools\.(\w+)` \|", text, flags=re.MULTILINE)) == programs
+
+
+def test_every_page_begins_with_a_command_or_code():
+    for page in (ROOT / "docs").glob("*.md"):
+        if page.name not in RECORDS:
+            title, first = page.read_text().split("\n\n")[:2]
+            assert title.startswith("# ") and first.startswith(("```bash\n", "```python\n")), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

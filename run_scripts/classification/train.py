@@ -92,7 +92,7 @@ def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips, name:
     if args.load_best_model_at_end and too_few:
         logger.warning(
             f"{name}: there is no split 'validation', and the {len(clips.validation)} clips held out of 'train' are "
-            "too few to choose the best epoch by: the weights of the last epoch are kept."
+            "too few for choosing the best epoch, so the weights of the last epoch are kept."
         )
         args.load_best_model_at_end, args.metric_for_best_model = False, None
 

@@ -1,4 +1,4 @@
-"""Resuming: the progress that a run saves, and the check that the run which goes on is the same."""
+"""Resuming: the progress that a run saves, and the check that its settings are still the same."""
 
 import json
 import logging
@@ -91,7 +91,7 @@ class PartStore:
             names = json.loads(path.read_text())["files"]
             missing = [name for name in names if not (self.output_dir / name).exists()]
             if missing:
-                logger.warning(f"{', '.join(missing)} in {self.output_dir} is missing: the run goes on from there.")
+                logger.warning(f"{', '.join(missing)} in {self.output_dir} is missing: the run continues from there.")
             for name in names:
                 (self.output_dir / name).unlink(missing_ok=True)
             path.unlink()

@@ -47,14 +47,14 @@ def split_clips(splits: DatasetDict, seed: int) -> tuple[Dataset, Dataset | None
     """
     train = splits["train"] if "train" in splits else next(iter(splits.values()))
     if "label" not in train.features:
-        print("No labels (there is one folder, or none): pre-training and plots only.")
+        print("There are no labels, since all files lie in one folder: the clips are pre-trained on and plotted only.")
         return train, None
     if "test" in splits:
         return train, splits["test"]
     try:
         halves = train.train_test_split(0.2, seed=seed, stratify_by_column="label")
     except ValueError as error:
-        print(f"Too few clips of a class to hold some out ({error}): pre-training and plots only.")
+        print(f"A class has too few clips to hold some out ({error}): the clips are pre-trained on and plotted only.")
         return train, None
     return halves["train"], halves["test"]
 

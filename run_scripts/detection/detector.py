@@ -136,7 +136,9 @@ class Detector:
         hop = window // 2 if self.args.hop is None else round(self.args.hop * self.extractor.sampling_rate)
         if not self.extractor.hop_length <= hop <= window:
             shortest, longest = (n / self.extractor.sampling_rate for n in (self.extractor.hop_length, window))
-            raise UserError(f"--hop must be between {shortest} and {longest} s, a window, got {self.args.hop}.")
+            raise UserError(
+                f"--hop must be from {shortest} to {longest} s, the length of a window, got {self.args.hop}."
+            )
         return hop
 
     def detect(

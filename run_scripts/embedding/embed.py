@@ -38,7 +38,7 @@ PART_VECTORS = 2**16
 
 def embed_dataset(args: EmbeddingArguments) -> list[Path]:
     """
-    Embeds the clips of a data set. A run that was stopped goes on where its last part ends.
+    Embeds the clips of a data set. A run that was stopped continues after its last part.
 
     Args:
         args (`EmbeddingArguments`):
@@ -94,7 +94,7 @@ def _full_name(name: str) -> str:
 def collect_settings(
     args: EmbeddingArguments, source: Source, model: COLAModel, extractor: COLAFeatureExtractor
 ) -> dict[str, Any]:
-    """Collects all that must be the same when a run goes on, and that searching needs to know."""
+    """Collects all that must be the same when a run continues, and that searching needs to know."""
     names = ("dataset_config_name", "dataset_split", "streaming", "allow_remote_audio", "windows")
     return {
         "dataset_name": _full_name(args.dataset_name),

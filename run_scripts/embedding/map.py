@@ -64,7 +64,7 @@ def write_map(args: EmbeddingArguments) -> Path:
     folder, settings = args.output_path, read_settings(args.output_path)
     index = Index(folder)
     if len(index.vectors) < 3:
-        raise UserError(f"{folder} has only {len(index.vectors)} of the at least three vectors that a map needs.")
+        raise UserError(f"A map needs at least three vectors, and {folder} has only {len(index.vectors)}.")
     chosen = np.arange(len(index.vectors))
     if len(chosen) > MAX_POINTS:
         logger.warning(f"The map shows {MAX_POINTS} of {len(chosen)} clips or windows, chosen at random.")

@@ -56,7 +56,7 @@ class Index:
         if not parts:
             raise MissingFileError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
         if not is_complete(folder):
-            logger.warning(f"{folder} is not complete: run the command that made it again, to embed all clips.")
+            logger.warning(f"{folder} is not complete: to embed all clips, repeat the command that wrote it.")
         self.vectors = np.empty((sum(pq.read_metadata(part).num_rows for part in parts), _hidden_size(parts[0])), "f4")
         tables, first = [], 0
         for part in parts:

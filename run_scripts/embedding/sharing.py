@@ -77,7 +77,7 @@ def push_vectors(folder: Path, repo_id: str) -> None:
         `ValueError`: If the folder is not complete.
     """
     if not is_complete(folder):
-        raise UserError(f"{folder} is not complete: run the command that made it again, to embed all clips.")
+        raise UserError(f"{folder} is not complete: to embed all clips, repeat the command that wrote it.")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".push-") as copy:
         copy_vectors(folder, Path(copy))
         write_vectors_card(Path(copy) / "README.md", folder, repo_id)

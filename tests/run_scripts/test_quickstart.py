@@ -42,7 +42,7 @@ def test_a_flat_folder_is_pretrained_only(tmp_path: Path, capsys: pytest.Capture
     data = write_tones(tmp_path, {"flat": 300.0}, 24, seconds=1.5) / "flat"
     out = tmp_path / "out"
     assert quickstart.main(["--data", str(data), "--output_dir", str(out), "--max_steps", "2"]) is None
-    assert "No labels" in capsys.readouterr().out
+    assert "There are no labels" in capsys.readouterr().out
     assert (out / "model.safetensors").exists() and not (out / "comparison.png").exists()
 
 

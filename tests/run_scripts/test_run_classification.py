@@ -102,7 +102,7 @@ def test_too_few_clips_choose_no_epoch(
     tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
-    assert "the 4 clips held out of 'train' are too few to choose the best epoch by" in caplog.text
+    assert "the 4 clips held out of 'train' are too few for choosing the best epoch" in caplog.text
     assert "the weights of the last epoch" in (tmp_path / "README.md").read_text()
     caplog.clear()
     monkeypatch.setattr(train, "MIN_CLIPS_TO_CHOOSE", 4)

@@ -301,7 +301,7 @@ def test_wrong_labels_and_hops_are_refused(classifier: str):
     with pytest.raises(ValueError, match="has no label 'dog'; its labels are low, middle, high, background"):
         Detector(classifier, EventArguments(labels=["dog"]))
     for hop in (0.001, 1.0):
-        with pytest.raises(ValueError, match=r"--hop must be between 0\.01 and 0\.96 s, a window"):
+        with pytest.raises(ValueError, match=r"--hop must be from 0\.01 to 0\.96 s, the length of a window"):
             Detector(classifier, EventArguments(hop=hop))
 
 

@@ -139,7 +139,7 @@ def test_nothing_is_created_on_the_hub_for_a_folder_without_vectors(tmp_path: Pa
 
 def test_an_unfinished_folder_is_not_pushed(download: Path, tmp_path: Path):
     shutil.copy(download / "settings.json", tmp_path)
-    with pytest.raises(ValueError, match="is not complete: run the command that made it again"):
+    with pytest.raises(ValueError, match="is not complete: to embed all clips, repeat the command"):
         push_vectors(tmp_path, REPOSITORY)
 
 
