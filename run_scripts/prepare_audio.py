@@ -10,10 +10,9 @@ command. Clips that cannot be used are listed in `skipped.tsv` (kind, name, reas
 totals.
 """
 
-import logging
 from typing import Any
 
-from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import PreparationArguments
 
@@ -25,8 +24,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     from run_scripts.common.quiet import quiet_libraries
     from run_scripts.preparation.prepare import prepare
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts").setLevel(logging.INFO)
+    start_logging()
     with quiet_libraries():
         return prepare(source, args)
 

@@ -7,10 +7,9 @@ pre-trained one. With `--data path/to/audio` it pre-trains on your own files, an
 in a sub-folder for each class.
 """
 
-import logging
 from dataclasses import dataclass, field
 
-from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
 from run_scripts.common.errors import UserError
 from run_scripts.pretraining.arguments import check_seed
 
@@ -38,8 +37,7 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
     from run_scripts.common.quiet import quiet_libraries
     from run_scripts.demo.quickstart import run_quickstart
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts").setLevel(logging.INFO)
+    start_logging()
     tune_cpu()
     with quiet_libraries():
         return run_quickstart(args.data, args.output_dir, args.max_steps, args.seed)

@@ -32,12 +32,11 @@ that cannot be used or of a full disk, the other results are written and the exi
 leaves such clips out.
 """
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from run_scripts.benchmark.arguments import BenchmarkArguments
-from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
 
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ def main(argv: list[str] | None = None) -> "dict[str, pandas.DataFrame]":
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.lock import locked
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts.benchmark.evaluate").setLevel(logging.INFO)
+    start_logging("run_scripts.benchmark.evaluate")
     tune_cpu()
     with locked(Path(args.output_dir)):
         return evaluate(args)

@@ -30,14 +30,13 @@ drawn, a warning says why.
 """
 
 import json
-import logging
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from run_scripts.classification.arguments import DataArguments, ModelArguments, ProtocolArguments
-from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
 
 
 TRAINER_PAGE = "https://huggingface.co/docs/transformers/main_classes/trainer"
@@ -57,8 +56,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     parser = ArgumentParser((ModelArguments, DataArguments, ClassificationArguments), allow_abbrev=False)
     model_args, data_args, args = parser.parse(argv)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts").setLevel(logging.INFO if args.process_index == 0 else logging.ERROR)
+    start_logging(is_main_process=args.process_index == 0)
     tune_cpu()
     with locked(Path(args.output_dir)) if args.process_index == 0 else nullcontext(), quiet_libraries():
         results = train_classifier(model_args, data_args, args)

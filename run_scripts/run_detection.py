@@ -21,10 +21,9 @@ most similar to it. To avoid this, train the classifier with a class of such sou
 `--ignore_labels`.
 """
 
-import logging
 from pathlib import Path
 
-from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
 from run_scripts.detection.arguments import DetectionArguments, EventArguments
 
 
@@ -36,8 +35,7 @@ def main(argv: list[str] | None = None) -> Path:
     from run_scripts.common.lock import locked
     from run_scripts.detection.detect import detect_sounds
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts").setLevel(logging.INFO)
+    start_logging()
     tune_cpu()
     with locked(args.output_path):
         return detect_sounds(args, event_args)

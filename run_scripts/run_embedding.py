@@ -19,10 +19,9 @@ like it, and plays the clip that you click. `--push_to_hub` pushes the vectors t
 again.
 """
 
-import logging
 from typing import Any
 
-from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
 from run_scripts.embedding.arguments import EmbeddingArguments
 
 
@@ -38,8 +37,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     from run_scripts.embedding.search import search_all
     from run_scripts.embedding.sharing import push_vectors
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts").setLevel(logging.INFO)
+    start_logging()
     tune_cpu()
     if args.dataset_name is None:
         read_settings(args.output_path)  # before a repository is created for a folder without vectors

@@ -13,10 +13,9 @@ The output folder receives checkpoints, the model with its feature extractor, a 
 `skipped_<process>.tsv`, which lists clips that cannot be used.
 """
 
-import logging
 from pathlib import Path
 
-from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.recipes import ModelSettings, TrainingSettings
 
@@ -30,8 +29,7 @@ def main(argv: list[str] | None = None) -> Path:
     from run_scripts.common.quiet import quiet_libraries
     from run_scripts.pretraining.train import train
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("run_scripts").setLevel(logging.INFO)
+    start_logging()
     tune_cpu()
     with quiet_libraries():
         return train(args, data_args, model_settings, training_settings)

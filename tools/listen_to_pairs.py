@@ -10,9 +10,7 @@ Each `pair_<number>_d<distance>.wav` has the anchor, half a second of silence, a
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 
 
 @dataclass
@@ -28,7 +26,7 @@ class PairArguments:
 
 def main(argv: list[str] | None = None) -> Path:
     """Runs the program with the arguments of a command line, by default those of the process; returns its folder."""
-    (args,) = HfArgumentParser(PairArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(PairArguments).parse(argv)
     # Only now, so that --help is quick.
     import numpy as np
     import soundfile

@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 from datasets import Audio, Dataset, IterableDataset
 from torch.utils.data import DataLoader
-from transformers import HfArgumentParser
 
 from feature_extraction import COLAFeatureExtractor, SegmentPairs, collate_segment_pairs, load_audio_dataset
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SUFFIXES, PreparationArguments
 from run_scripts.preparation.prepare import prepare
@@ -73,8 +72,8 @@ def print_rates(name: str, label: str, args: ReadingArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the script with the arguments of a command line, by default those of the process."""
-    (args,) = HfArgumentParser(ReadingArguments).parse_args_into_dataclasses(argv)
+    """Runs the script with command-line arguments."""
+    (args,) = ArgumentParser(ReadingArguments).parse(argv)
     torch.set_num_threads(1)
     print("| data | workers | pairs/s |\n| --- | ---: | ---: |")
     if args.dataset_name:

@@ -17,9 +17,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
 from tools.speed.comparisons import COMPARISONS, Comparison
 from tools.speed.growth import GROWTHS, Growth
 
@@ -114,7 +112,7 @@ def plot_growth(growth: Growth, points: dict[int, tuple[float, float]], path: Pa
 
 def main(argv: list[str] | None = None) -> Path:
     """Runs the script with command-line arguments and returns its folder."""
-    (args,) = HfArgumentParser(SpeedArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(SpeedArguments).parse(argv)
     # Only now, so that --help is quick.
     from tqdm.auto import tqdm
 

@@ -26,9 +26,9 @@ import psutil
 import soundfile
 import torch
 from safetensors.torch import load_file
-from transformers import HfArgumentParser
 
-from run_scripts.common.command_line import run_script
+from run_scripts.common.command_line import ArgumentParser, run_script
+from run_scripts.common.errors import UserError
 
 
 logger = logging.getLogger(__name__)
@@ -161,14 +161,14 @@ def main(argv: list[str] | None = None) -> None:
     Runs the script.
 
     Raises:
-        `ValueError`: if the output folder exists.
+        [`UserError`]: If the output folder exists.
         `RuntimeError`: if a run failed, or if a check did.
     """
-    (args,) = HfArgumentParser(SoakArguments).parse_args_into_dataclasses(argv)
+    (args,) = ArgumentParser(SoakArguments).parse(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     root = Path(args.output_dir)
     if root.exists():
-        raise ValueError(f"--output_dir {root} exists: give a new folder.")
+        raise UserError(f"--output_dir {root} exists: give a new folder.")
     write_recordings(root / "data", args.num_clips, args.seed)
     started = time.monotonic()
     kills, memory = run_both(args)

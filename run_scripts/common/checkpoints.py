@@ -27,13 +27,8 @@ LOOK_UP_SECONDS = 10
 
 def load_config(checkpoint: str | os.PathLike, **kwargs: Any) -> COLAConfig:
     """
-    Loads the configuration of a checkpoint.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`):
-            A folder, or the name of a model on the Hub.
-        **kwargs:
-            Values that take the place of the checkpoint's.
+    Loads the configuration of a checkpoint, a folder or the name of a model on the Hub. `kwargs` take the place of its
+    values.
 
     Raises:
         [`UserError`]: If there is no such checkpoint, or if it is of another kind of model.
@@ -59,10 +54,8 @@ def load_config(checkpoint: str | os.PathLike, **kwargs: Any) -> COLAConfig:
 
 def _look_up_on_hub(name: str) -> None:
     """
-    Asks the Hub whether it has a model that was never loaded here: Transformers would try for most of a minute.
-
-    Raises:
-        `OSError`: If the Hub does not have it, or cannot be reached.
+    Asks the Hub whether it has a model that was never loaded here: Transformers would try for most of a minute. It is
+    an `OSError` if the Hub does not have it, or cannot be reached.
     """
     if not (Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")).exists():
         try:
@@ -118,12 +111,7 @@ def _list(names: list[str]) -> str:
 
 
 def load_extractor(checkpoint: str | os.PathLike) -> COLAFeatureExtractor:
-    """
-    Loads the feature extractor of a checkpoint.
-
-    Raises:
-        [`UserError`]: If it has none.
-    """
+    """Loads the feature extractor of a checkpoint; a checkpoint that has none is a [`UserError`]."""
     try:
         return COLAFeatureExtractor.from_pretrained(checkpoint)
     except OSError as error:
@@ -132,16 +120,8 @@ def load_extractor(checkpoint: str | os.PathLike) -> COLAFeatureExtractor:
 
 def load_encoder(checkpoint: str | os.PathLike, seed: int | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
     """
-    Loads a checkpoint's encoder and feature extractor.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`):
-            A folder or the name of a model on the Hub.
-        seed (`int`, *optional*):
-            If given, the encoder has the checkpoint's architecture but random weights, drawn with this seed.
-
-    Raises:
-        [`UserError`]: If the checkpoint cannot be used; see [`load_checkpoint`].
+    Loads a checkpoint's encoder and feature extractor. With a `seed`, the encoder has the checkpoint's architecture
+    but random weights, drawn with this seed. Errors are those of [`load_checkpoint`].
     """
     if seed is None:
         return load_checkpoint(COLAModel, checkpoint), load_extractor(checkpoint)

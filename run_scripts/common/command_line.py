@@ -1,5 +1,6 @@
 """How the scripts meet the person at the command line."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,14 +20,7 @@ class ArgumentParser(HfArgumentParser):
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
         """
-        Parses the arguments of a command line.
-
-        Args:
-            argv (`Sequence[str]`, *optional*):
-                The arguments. Defaults to those of the process.
-
-        Returns:
-            `tuple`: The dataclasses of the parser, filled in.
+        Parses a command line, by default that of the process, and returns the parser's dataclasses, filled in.
 
         Raises:
             [`UserError`]: If an argument is unknown, missing, or has a value that its dataclass refuses.
@@ -47,15 +41,11 @@ class ArgumentParser(HfArgumentParser):
 
 def run_script(main: Callable[[], Any]) -> None:
     """
-    Runs a script as a command.
+    Runs a script, which reads `sys.argv`, as a command.
 
     A mistake of the user, such as an argument out of range or a missing file, is reported in one line, without a
     traceback, and the exit status is 2. With `--debug` anywhere in the command line the traceback is shown as well. A
     fault of the code keeps its traceback and the exit status 1.
-
-    Args:
-        main (`Callable`):
-            The script, which reads `sys.argv`.
     """
     is_debugging = "--debug" in sys.argv
     if is_debugging:
@@ -67,6 +57,12 @@ def run_script(main: Callable[[], Any]) -> None:
             raise
         print(f"{Path(sys.argv[0]).name}: error: {_message(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def start_logging(name: str = "run_scripts", is_main_process: bool = True) -> None:
+    """Shows what the loggers of this name report, as it is; of other processes than the main one, errors alone."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(name).setLevel(logging.INFO if is_main_process else logging.ERROR)
 
 
 def is_users_mistake(error: Exception) -> bool:

@@ -25,23 +25,14 @@ class DivergenceError(UserError, FloatingPointError):
     """Raised when the loss of a training run is not finite any more."""
 
 
-def check_seed(seed: int) -> None:
-    """Checks that `--seed` is one that all libraries take, which NumPy's legacy generator limits to 32 bits."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be between 0 and {2**32 - 1}, got {seed}.")
-
-
 @contextmanager
 def as_user_error(what: str | None = None) -> Iterator[None]:
     """
-    Reports any error in the block as a [`UserError`].
+    Reports any error in the block as a [`UserError`], whose message begins with `what`: the argument, or what cannot
+    be done.
 
     It is for blocks that do nothing but hand a value of the user to other code, such as a checkpoint to
     `from_pretrained`: what goes wrong there is due to that value.
-
-    Args:
-        what (`str`, *optional*):
-            What the message begins with: the argument, or what cannot be done.
     """
     try:
         yield

@@ -135,16 +135,8 @@ def remove_temporary_files(folder: Path) -> None:
 
 def make_output_dir(output_dir: Path, argument: str = "--output_dir") -> None:
     """
-    Makes the output folder of a script, unless it exists, and checks that it can be written to.
-
-    Args:
-        output_dir (`Path`):
-            The folder.
-        argument (`str`, *optional*, defaults to `"--output_dir"`):
-            The argument that names it, for the error message.
-
-    Raises:
-        [`FileError`]: If it cannot.
+    Makes the output folder of a script, unless it exists, and checks that it can be written to. If not, it is a
+    [`FileError`] that names the `argument`.
     """
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -167,20 +159,8 @@ def checkpoint_size(model: torch.nn.Module) -> int:
 
 def write_text(path: Path, text: str, append: bool = False, advice: str = SAME_COMMAND) -> None:
     """
-    Writes a text file in UTF-8, whole or not at all; file names in it that are not UTF-8 are written as they are.
-
-    Args:
-        path (`Path`):
-            The file.
-        text (`str`):
-            What to write.
-        append (`bool`, *optional*, defaults to `False`):
-            Whether to add the text at the end of the file.
-        advice (`str`, *optional*, defaults to `SAME_COMMAND`):
-            What the message tells the user to do if the disk is full.
-
-    Raises:
-        `OSError`: If it cannot be written. If the disk is full, the message says how much room is missing.
+    Writes a text file in UTF-8, whole or not at all, or adds text at the end of one. File names in the text that are
+    not UTF-8 are written as they are. `advice` is what the message of a full disk tells the user to do.
     """
     data = text.encode("utf-8", errors="surrogateescape")
     if append:

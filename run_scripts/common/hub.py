@@ -22,16 +22,8 @@ def hub_name(name: str | None) -> str | None:
 
 def create_hub_repository(name: str | None, output_dir: str | Path, repo_type: str = "model") -> str:
     """
-    Creates the repository to push to, unless it exists. Call it before the work begins, so that a wrong name or a
-    missing token stops the script early.
-
-    Args:
-        name (`str`, *optional*):
-            The name of the repository. Defaults to that of the output folder.
-        output_dir (`str` or `Path`):
-            The output folder.
-        repo_type (`str`, *optional*, defaults to `"model"`):
-            `"model"` or `"dataset"`.
+    Creates the repository to push to, by default under the name of the output folder, unless it exists. Call it before
+    the work begins, so that a wrong name or a missing token stops the script early.
 
     Returns:
         `str`: Its full name, with that of its owner.

@@ -20,16 +20,12 @@ LOCK, OWNER = "_lock", "_lock_owner.json"
 @contextmanager
 def locked(output_dir: Path) -> Iterator[None]:
     """
-    Keeps other runs out of an output folder. The lock goes with the process: that of a run that was killed does not
-    keep the next one out.
-
-    Args:
-        output_dir (`Path`):
-            The folder, which is made if it does not exist.
+    Keeps other runs out of an output folder, which is made if it does not exist. The lock goes with the process: that
+    of a run that was killed does not keep the next one out.
 
     Raises:
-        `ValueError`: if another run is in the folder; the message names its process and host.
-        `OSError`: if the folder cannot be written to.
+        [`UserError`]: If another run is in the folder; the message names its process and host.
+        [`FileError`]: If the folder cannot be written to.
     """
     make_output_dir(output_dir)
     lock = FileLock(output_dir / LOCK)

@@ -1,10 +1,12 @@
 """The plots that the scripts draw, each of which is saved as an image file."""
 
+import logging
 import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -12,13 +14,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from run_scripts.common.fonts import find_fonts
 
+logger = logging.getLogger(__name__)
 
 MAX_CLASS_BARS = 60
 # Longer names of classes are cut in the middle, since both ends may tell them apart.
@@ -28,6 +31,38 @@ MAX_COLOURED_LABELS, POINTS_OF_FULL_SIZE = 40, 2000
 LEGEND_CHARACTERS = 36
 # Labels of more bars in a group are turned. A bar, with its share of the gaps, has at least this width in inches.
 MAX_LEVEL_LABELS, BAR_WIDTH = 3, 0.2
+
+
+def find_fonts(characters: str, plot: str) -> list[str]:
+    """
+    Finds the font families that together have all characters, the default one first.
+
+    Characters that no installed font has are drawn as boxes, and a warning says so.
+    """
+    families = list(matplotlib.rcParams["font.family"])
+    missing = {ord(character) for character in characters if character.isprintable()}
+    missing -= _characters(findfont(FontProperties(family=families)))
+    for font in fontManager.ttflist if missing else ():
+        if "Last Resort" in font.name:
+            continue  # It has a box for each character.
+        if found := missing & _characters(font.fname):
+            families.append(font.name)
+            missing -= found
+    if missing:
+        shown = "".join(map(chr, sorted(missing)[:20]))
+        logger.warning(
+            f"{plot}: no installed font has the characters {shown}, which are drawn as boxes. Install a font that has "
+            "them, such as Noto Sans CJK."
+        )
+    return families
+
+
+@cache
+def _characters(font_file: str) -> frozenset[int]:
+    try:
+        return frozenset(get_font(font_file).get_charmap())
+    except (OSError, RuntimeError):  # a font that matplotlib cannot read
+        return frozenset()
 
 
 @contextmanager
@@ -88,12 +123,8 @@ def plot_training_curves(
         history (`list[dict[str, float]]`):
             The log. Each entry has its `step`, and any of `loss`, `accuracy`, `validation_loss`, `validation_accuracy`
             and `probe_accuracy`. The last one is in %; the other accuracies are between 0 and 1.
-        path (`str` or `Path`):
-            Where to save the plot.
         chance (`dict[str, float]`):
             The values of `loss` and `accuracy` that guessing gives, as far as they are known.
-        title (`str`, *optional*, defaults to `""`):
-            The title of the plot.
     """
     has_accuracy = any("accuracy" in entry or "validation_accuracy" in entry for entry in history)
     probe = [(entry["step"], entry["probe_accuracy"]) for entry in history if "probe_accuracy" in entry]
@@ -129,13 +160,8 @@ def _plot_curves(
 
 def plot_similarity_matrix(logits: np.ndarray, path: str | Path, kind: str = "recordings") -> None:
     """
-    Plots the similarities of all anchors to all positives of held-out pairs of this kind, which are on the diagonal.
-
-    Args:
-        logits (`np.ndarray` of shape `(num_pairs, num_pairs)`):
-            The similarity of each anchor (row) to each positive (column).
-        path (`str` or `Path`):
-            Where to save the plot.
+    Plots the similarity `[num_pairs, num_pairs]` of each anchor (row) to each positive (column) of held-out pairs of
+    this kind. Those of a pair are on the diagonal.
     """
     accuracy = (logits.argmax(1) == np.arange(len(logits))).mean()
     with saved_figure(path, width=6, height=5) as figure:
@@ -153,14 +179,8 @@ def plot_similarity_matrix(logits: np.ndarray, path: str | Path, kind: str = "re
 
 def place_by_tsne(embeddings: np.ndarray) -> np.ndarray:
     """
-    Places embeddings in a plane by t-SNE.
-
-    Args:
-        embeddings (`np.ndarray` of shape `(num_embeddings, hidden_size)`):
-            At least three embeddings, which are standardised first, and reduced to 50 dimensions.
-
-    Returns:
-        `np.ndarray` of shape `(num_embeddings, 2)`.
+    Places at least three embeddings `[num_embeddings, hidden_size]` in a plane by t-SNE, `[num_embeddings, 2]`. They
+    are standardised first, and reduced to 50 dimensions.
     """
     scaled = (embeddings - embeddings.mean(0)) / (embeddings.std(0) + 1e-8)
     if not scaled.any():  # all embeddings are the same, in which no direction can be told from another
@@ -174,21 +194,15 @@ def plot_embedding_map(
     embeddings: np.ndarray, path: str | Path, labels: list[str] | None = None, pairs: bool = False, title: str = ""
 ) -> None:
     """
-    Plots a t-SNE map of embeddings.
+    Plots a t-SNE map of embeddings `[num_embeddings, hidden_size]`.
 
     Args:
-        embeddings (`np.ndarray` of shape `(num_embeddings, hidden_size)`):
-            The embeddings.
-        path (`str` or `Path`):
-            Where to save the plot.
         labels (`list[str]`, *optional*):
             The label of each embedding, shown by its colour. If there are more than 40, those with the fewest
             embeddings are grey.
         pairs (`bool`, *optional*, defaults to `False`):
             Whether the second half of the embeddings are the partners of the first half, in the same order. If so,
             lines join them: short lines mean that segments of the same recording are close to each other.
-        title (`str`, *optional*, defaults to `""`):
-            The title of the plot.
     """
     points = place_by_tsne(embeddings)
     with saved_figure(path, width=8, height=6) as figure:
@@ -227,16 +241,9 @@ def _scatter_labels(axis: Axes, points: np.ndarray, labels: list[str]) -> None:
 
 def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path) -> None:
     """
-    Plots a confusion matrix, in % of the clips of each true class with the number of clips below. Classes that no clip
-    has and that are never predicted are left out.
-
-    Args:
-        matrix (`np.ndarray` of shape `(num_classes, num_classes)`):
-            The number of clips of each true class (row) and predicted class (column).
-        names (`list[str]`):
-            The names of the classes.
-        path (`str` or `Path`):
-            Where to save the plot.
+    Plots the number of clips of each true class (row) and predicted class (column), `[num_classes, num_classes]`, in %
+    of the clips of each true class with the number below. Classes that no clip has and that are never predicted are
+    left out.
     """
     occurs = (matrix.sum(0) + matrix.sum(1)) > 0
     matrix, names = matrix[np.ix_(occurs, occurs)], [name for name, is_shown in zip(names, occurs) if is_shown]
@@ -267,16 +274,8 @@ def plot_confusion_matrix(matrix: np.ndarray, names: list[str], path: str | Path
 
 def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, title: str | None = None) -> None:
     """
-    Plots accuracies as grouped bars. Bars that are missing leave no gap.
-
-    Args:
-        table (`dict[str, dict[str, float]]`):
-            The accuracy in % of each method (inner key) in each group (outer key), NaN where it is missing. All groups
-            have the same methods.
-        path (`str` or `Path`):
-            Where to save the plot.
-        title (`str`, *optional*):
-            The title of the plot.
+    Plots the accuracy in % of each method (inner key) in each group (outer key) as grouped bars. All groups have the
+    same methods; bars that are missing, which are NaN, leave no gap.
     """
     groups, methods = list(table), list(next(iter(table.values())))
     width = 0.8 / len(methods)
@@ -302,15 +301,7 @@ def plot_accuracy_bars(table: dict[str, dict[str, float]], path: str | Path, tit
 
 def plot_learning_curves(curves: dict[str, dict[str, float]], path: str | Path, title: str) -> None:
     """
-    Plots accuracies over the number of labelled clips of each class.
-
-    Args:
-        curves (`dict[str, dict[str, float]]`):
-            For each method the accuracy in % for each number of clips.
-        path (`str` or `Path`):
-            Where to save the plot.
-        title (`str`):
-            The title of the plot.
+    Plots the accuracy in % of each method (outer key) over the number of labelled clips of each class (inner key).
     """
     with saved_figure(path, width=6, height=4) as figure:
         axis = figure.subplots()
@@ -323,18 +314,8 @@ def plot_learning_curves(curves: dict[str, dict[str, float]], path: str | Path, 
 
 def plot_class_bars(values: np.ndarray, names: list[str], path: str | Path, metric: str) -> None:
     """
-    Plots a metric of each class as bars, from the best class to the worst. Of more than 60 classes, it shows the 60
-    worst.
-
-    Args:
-        values (`np.ndarray` of shape `(num_classes,)`):
-            The metric of each class, between 0 and 1. Classes that are NaN, because they have no clips, are left out.
-        names (`list[str]`):
-            The names of the classes.
-        path (`str` or `Path`):
-            Where to save the plot.
-        metric (`str`):
-            The name of the metric.
+    Plots a metric of each class, between 0 and 1, as bars, from the best class to the worst. Of more than 60 classes,
+    it shows the 60 worst. Classes that are NaN, because they have no clips, are left out.
     """
     order = [i for i in np.argsort(-np.asarray(values), kind="stable") if not np.isnan(values[i])]
     shown = order[-MAX_CLASS_BARS:]

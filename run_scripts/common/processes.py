@@ -12,11 +12,9 @@ from run_scripts.common.errors import UserError
 
 def check_launch() -> None:
     """
-    Checks that the processes of a launcher can talk to each other. Call it before accelerate is set up.
-
-    Raises:
-        [`UserError`]: If there are several processes on a machine without an accelerator, and accelerate was not told
-            that they use its CPUs: it would choose a backend that needs GPUs.
+    Checks that the processes of a launcher can talk to each other. Call it before accelerate is set up: if it was not
+    told that several processes use the CPUs of a machine without an accelerator, which is a [`UserError`], it would
+    choose a backend that needs GPUs.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     if num_processes > 1 and not (parse_flag_from_env("ACCELERATE_USE_CPU") or torch.accelerator.is_available()):

@@ -11,11 +11,8 @@ import transformers
 @contextmanager
 def quiet_libraries(warnings: bool = False) -> Iterator[None]:
     """
-    Turns off the progress bars of `datasets` and Transformers, such as "Casting the dataset", in the block.
-
-    Args:
-        warnings (`bool`, *optional*, defaults to `False`):
-            Whether to turn off the warnings of Transformers too, such as its report of loaded weights.
+    Turns off the progress bars of `datasets` and Transformers, such as "Casting the dataset", in the block; and, if
+    asked to, the warnings of Transformers, such as its report of loaded weights.
     """
     bars = datasets.are_progress_bars_disabled(), transformers.logging.is_progress_bar_enabled()
     verbosity = transformers.logging.get_verbosity()

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import count, takewhile
 from pathlib import Path
@@ -25,19 +24,13 @@ class Part:
     lists exist whenever the run is stopped.
 
     Args:
-        position (`Position`, *optional*, defaults to the start):
-            Where in the source to go on.
-        is_done (`bool`, *optional*, defaults to `False`):
-            Whether this is the end of what the part reads.
-        files (`list[str]`, *optional*):
+        position (`Position`), is_done (`bool`):
+            Where in the source to go on, and whether that is the end of what the part reads.
+        files (`list[str]`):
             The names of its files in the output folder.
-        num_read (`int`, *optional*, defaults to 0):
-            Number of clips that were read, those that were skipped included.
-        num_clips (`int`, *optional*, defaults to 0):
-            Number of clips that were written.
-        seconds (`float`, *optional*, defaults to 0.0):
-            Seconds of audio that were written.
-        skipped (`list[ClipNote]`, *optional*):
+        num_read, num_clips (`int`), seconds (`float`):
+            How many clips were read, those that were skipped included; how many were written, and their length.
+        skipped (`list[ClipNote]`):
             The clips that were skipped.
     """
 
@@ -56,13 +49,7 @@ class Part:
 
 
 class PartStore:
-    """
-    The progress of a run, a JSON file for each of its parts, in a folder inside the output folder.
-
-    Args:
-        output_dir (`Path`):
-            The output folder.
-    """
+    """The progress of a run, a JSON file for each of its parts, in a folder inside the output folder."""
 
     def __init__(self, output_dir: Path):
         self.output_dir = output_dir
@@ -87,7 +74,8 @@ class PartStore:
 
     def remove_from(self, number: int) -> None:
         """Removes the parts from a number on, with their files."""
-        for path in self._paths_from(number):
+        paths = sorted(self.folder.glob("part-*.json"))
+        for path in (path for path in paths if path.name >= self._path(number).name):
             names = json.loads(path.read_text())["files"]
             missing = [name for name in names if not (self.output_dir / name).exists()]
             if missing:
@@ -95,9 +83,6 @@ class PartStore:
             for name in names:
                 (self.output_dir / name).unlink(missing_ok=True)
             path.unlink()
-
-    def _paths_from(self, number: int) -> Iterator[Path]:
-        return (path for path in sorted(self.folder.glob("part-*.json")) if path.name >= self._path(number).name)
 
     def remove_temporary_files(self) -> None:
         """Removes what a run that was killed had begun to write."""
@@ -112,20 +97,11 @@ def check_settings(
     advice: str = "Use the same settings to resume it, or choose another folder.",
 ) -> None:
     """
-    Checks that a run has the settings of the one that it resumes.
-
-    Args:
-        path (`Path`):
-            The output folder or the checkpoint of the earlier run.
-        earlier (`dict[str, Any]`):
-            The settings of the earlier run, as they were read from JSON.
-        settings (`dict[str, Any]`):
-            Those of this run. Settings that only the earlier run has are not compared.
-        advice (`str`, *optional*):
-            What the message tells the user to do.
+    Checks that a run has the settings of the one that it resumes, whose output folder or checkpoint is at `path`.
+    Settings that only the earlier run has, as they were read from JSON, are not compared.
 
     Raises:
-        `ValueError`: if the settings differ. The message names the differences.
+        [`UserError`]: If they differ. The message names the differences, and ends with the `advice`.
     """
     differences = [
         f"{name} was {earlier.get(name)} and is now {value}"

@@ -14,13 +14,10 @@ SKIPPED = "skipped.tsv"
 
 
 def write_notes(path: Path, notes: Iterable[ClipNote], append: bool = False, advice: str = SAME_COMMAND) -> None:
-    """
-    Writes notes to a list, each of them once. The arguments are those of [`write_text`].
-
-    Raises:
-        `OSError`: If it cannot be written. If the disk is full, the message says how much room is missing.
-    """
-    lines = dict.fromkeys("\t".join(map(_one_field, note[:3])) + "\n" for note in notes)
+    """Writes notes to a list, each of them once; see [`write_text`]."""
+    # No field has a character that ends a field or a line.
+    rows = ([re.sub(r"\s*[\t\r\n]\s*", " ", text) for text in note[:3]] for note in notes)
+    lines = dict.fromkeys("\t".join(row) + "\n" for row in rows)
     write_text(path, "".join(lines), append, advice)
 
 
@@ -28,11 +25,6 @@ def read_notes(path: Path) -> list[ClipNote]:
     """Reads a list, or an empty one if there is no such file. A line that a kill cut short is left out."""
     lines = path.read_text("utf-8", errors="surrogateescape").split("\n")[:-1] if path.is_file() else []
     return [ClipNote(*fields) for line in lines if len(fields := line.split("\t")) == 3]
-
-
-def _one_field(text: str) -> str:
-    """A text without the characters that end a field or a line."""
-    return re.sub(r"\s*[\t\r\n]\s*", " ", text)
 
 
 def count_by_kind(notes: Iterable[ClipNote]) -> Counter[str]:
@@ -62,12 +54,8 @@ def nothing_usable(output_dir: Path, notes: list[ClipNote]) -> UserError:
 
 def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:
     """
-    Lists the clips that were skipped in `skipped.tsv`, a line for each with its kind, its file and the reason.
-
-    A list of an earlier run is replaced, and removed if nothing was skipped.
-
-    Raises:
-        `OSError`: If it cannot be written.
+    Lists the clips that were skipped in `skipped.tsv`, a line for each with its kind, its file and the reason. A list
+    of an earlier run is replaced, and removed if nothing was skipped.
     """
     if notes:
         write_notes(output_dir / SKIPPED, notes)
@@ -77,14 +65,8 @@ def write_skipped(output_dir: Path, notes: list[ClipNote]) -> None:
 
 class SkippedClips:
     """
-    A file of tab-separated lines, one for each clip that was skipped or is short: kind, name and reason. A clip that
-    is met again in a later epoch, or after a resume, is listed once.
-
-    Args:
-        path (`Path`):
-            The file, which may exist.
-        advice (`str`, *optional*, defaults to `SAME_COMMAND`):
-            What the message tells the user to do if the disk is full.
+    A list of clips that were skipped or are short, at a path that may exist. A clip that is met again in a later
+    epoch, or after a resume, is listed once. `advice` is for the message of a full disk.
     """
 
     def __init__(self, path: Path, advice: str = SAME_COMMAND):
@@ -93,12 +75,7 @@ class SkippedClips:
         self.listed = {(note.kind, note.name) for note in read_notes(path)}
 
     def add(self, notes: list[ClipNote]) -> None:
-        """
-        Adds clips to the list.
-
-        Raises:
-            `OSError`: if it cannot be written.
-        """
+        """Adds clips to the list."""
         new = {(note.kind, note.name): note for note in notes if (note.kind, note.name) not in self.listed}
         if new:
             self.listed |= set(new)

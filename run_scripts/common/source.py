@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def load_splits(
             The data set, if it is loaded already.
 
     Raises:
-        `ValueError`, `FileNotFoundError`: if there is no such data set or split.
+        `ValueError`, `FileNotFoundError`: If there is no such data set or split.
     """
     if splits is None:
         splits = load_audio_dataset(
@@ -57,62 +56,35 @@ def load_source(
     source: SourceArguments, splits: DatasetDict | IterableDatasetDict | None = None
 ) -> tuple[Dataset | IterableDataset, str]:
     """
-    Loads the split that a script reads. The arguments are those of [`load_splits`].
-
-    Returns:
-        The recordings, with their audio left encoded, and the name of the audio column.
-
-    Raises:
-        `ValueError`, `FileNotFoundError`: if there is no such data set, split or column.
+    Loads the split that a script reads, as [`load_splits`] does, with its audio left encoded. Returns it and the name
+    of its audio column.
     """
     dataset = load_splits(source, splits)[source.dataset_split]
     column = find_audio_column(dataset, source.audio_column)
     return undecoded(dataset, column), column
 
 
-def find_clip_files(dataset: Dataset, audio_column: str) -> list[str]:
-    """Returns the paths of those clips that are files, rather than part of the data set."""
-    stored = undecoded(dataset, audio_column).data.column(audio_column)
-    is_file = pc.is_null(pc.struct_field(stored, "bytes"))
-    return pc.if_else(is_file, pc.struct_field(stored, "path"), None).drop_null().to_pylist()
-
-
-def describe_files(paths: Iterable[str]) -> list[str]:
-    """Describes files by their name, their size, the time of their last change, and whether they may be read."""
-    descriptions = []
+def hash_files(name: str, splits: DatasetDict | IterableDatasetDict, audio_column: str, exclude: Path) -> str:
+    """
+    Computes a hash of the names, sizes and times of the files that a data set of this name is read from: its clips,
+    and the Parquet, Arrow and tar files in its folder, without those in the folder `exclude`, that of the output. Of a
+    data set on the Hub it is always the same.
+    """
+    paths = []
+    for dataset in splits.values():
+        if isinstance(dataset, Dataset):
+            stored = undecoded(dataset, audio_column).data.column(audio_column)
+            is_file = pc.is_null(pc.struct_field(stored, "bytes"))  # rather than part of the data set
+            paths += pc.if_else(is_file, pc.struct_field(stored, "path"), None).drop_null().to_pylist()
+    root, excluded = Path(name).expanduser().absolute(), exclude.absolute()
+    found = root.rglob("*") if root.is_dir() else map(Path, glob(str(root), recursive=True))
+    paths += sorted(str(path) for path in found if path.suffix in SHARDS and not path.is_relative_to(excluded))
+    digest = hashlib.sha256()
     for path in paths:
         file = file_system_name(path.rsplit("::", 1)[-1])  # For a file inside an archive this is the archive.
         if os.path.exists(file):
             status = os.stat(file)
             path += f" {status.st_size} {status.st_mtime_ns}"
             path += "" if os.access(file, os.R_OK) else " unreadable"
-        descriptions.append(path)
-    return descriptions
-
-
-def hash_files(name: str, splits: DatasetDict | IterableDatasetDict, audio_column: str, exclude: Path) -> str:
-    """
-    Computes a hash of the names, sizes and times of the files that a data set is read from: its clips, and the
-    Parquet, Arrow and tar files in its folder. Of a data set on the Hub it is always the same.
-
-    Args:
-        name (`str`):
-            The name of the data set.
-        splits (`DatasetDict` or `IterableDatasetDict`):
-            The data set.
-        audio_column (`str`):
-            Its column of audio.
-        exclude (`Path`):
-            A folder that does not count, that of the output.
-    """
-    paths = []
-    for dataset in splits.values():
-        if isinstance(dataset, Dataset):
-            paths += find_clip_files(dataset, audio_column)
-    root, excluded = Path(name).expanduser().absolute(), exclude.absolute()
-    found = root.rglob("*") if root.is_dir() else map(Path, glob(str(root), recursive=True))
-    paths += sorted(str(path) for path in found if path.suffix in SHARDS and not path.is_relative_to(excluded))
-    digest = hashlib.sha256()
-    for description in describe_files(paths):
-        digest.update(os.fsencode(f"{description}\n"))
+        digest.update(os.fsencode(f"{path}\n"))
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Small folders of audio and a small checkpoint, made once for all tests of the jobs."""
+"""Small folders of audio and a small checkpoint, made once for all tests of the scripts."""
 
 from pathlib import Path
 

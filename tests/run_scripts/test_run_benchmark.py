@@ -1,4 +1,4 @@
-"""The benchmark job, end to end on small tasks."""
+"""run_benchmark.py, end to end on small tasks."""
 
 import csv
 import json

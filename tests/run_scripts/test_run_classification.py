@@ -1,4 +1,4 @@
-"""The classification job, end to end on small audio."""
+"""run_classification.py, end to end on small audio."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The detection job: the files that it writes, what it skips, and its plots."""
+"""run_detection.py: the files that it writes, what it skips, and its plots."""
 
 import csv
 from pathlib import Path
@@ -49,7 +49,7 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def run(data: Path, classifier: Path, output_dir: Path, *more: str) -> list[dict[str, Any]]:
-    """Runs the job, and returns the rows of the table."""
+    """Runs the script, and returns the rows of the table."""
     arguments = ["--dataset_name", str(data), "--model_name_or_path", str(classifier), "--output_dir", str(output_dir)]
     path = run_detection.main([*arguments, *more])
     with open(path, newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The embedding job: what it writes, what it skips, how it goes on, and what it finds."""
+"""run_embedding.py: what it writes, what it skips, how it goes on, and what it finds."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The pre-training job, end to end on small audio."""
+"""run_pretraining.py, end to end on small audio."""
 
 import json
 import os

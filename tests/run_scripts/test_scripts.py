@@ -1,4 +1,4 @@
-"""The jobs as users start them: as files and as modules."""
+"""The scripts as users start them: as files and as modules."""
 
 import importlib
 import os
@@ -15,16 +15,17 @@ from run_scripts.embedding.arguments import CHECKPOINT
 
 
 ROOT = Path(__file__).parents[2]
-JOBS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.stem != "__init__")
+SCRIPTS = sorted(path.stem for path in (ROOT / "run_scripts").glob("*.py") if path.stem != "__init__")
 
 
 @pytest.mark.parametrize(
-    "job", ["run_pretraining", "run_classification", "run_detection", "run_benchmark", "prepare_audio", "quickstart"]
+    "script",
+    ["run_pretraining", "run_classification", "run_detection", "run_benchmark", "prepare_audio", "quickstart"],
 )
-def test_help_loads_no_heavy_library(job):
+def test_help_loads_no_heavy_library(script):
     """Loading them takes several times as long as the help itself."""
     code = (
-        f"import sys; from run_scripts.{job} import main\n"
+        f"import sys; from run_scripts.{script} import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print(sorted({'torch', 'datasets', 'timm', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )
@@ -42,16 +43,20 @@ def test_help_of_classification_shows_our_arguments_and_where_the_trainers_are(c
 
 
 @pytest.mark.parametrize(
-    "job", ["prepare_audio", *(pytest.param(job, marks=pytest.mark.slow) for job in JOBS if job != "prepare_audio")]
+    "script",
+    [
+        "prepare_audio",
+        *(pytest.param(script, marks=pytest.mark.slow) for script in SCRIPTS if script != "prepare_audio"),
+    ],
 )
-def test_help_as_a_file_and_as_a_module(job, tmp_path):
+def test_help_as_a_file_and_as_a_module(script, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for command in ([f"{ROOT}/run_scripts/{job}.py"], ["-m", f"run_scripts.{job}"]):
+    for command in ([f"{ROOT}/run_scripts/{script}.py"], ["-m", f"run_scripts.{script}"]):
         run = subprocess.run(
             [sys.executable, *command, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert run.returncode == 0, run.stderr
-        assert run.stdout.startswith(f"usage: {job}.py ")
+        assert run.stdout.startswith(f"usage: {script}.py ")
 
 
 # What is wrong, and what the line that reports it must name. TONES is a folder of clips, EMBEDDED one of vectors,
@@ -59,10 +64,10 @@ def test_help_as_a_file_and_as_a_module(job, tmp_path):
 DATA = ["--dataset_name", "TONES"]
 OUT = ["--output_dir", "OUT"]
 MISTAKES = [
-    *((job, ["--nope"], "--") for job in JOBS),
+    *((script, ["--nope"], "--") for script in SCRIPTS),
     *(
-        (job, [*arguments, "--nope", "3"], "--nope")
-        for job, arguments in {
+        (script, [*arguments, "--nope", "3"], "--nope")
+        for script, arguments in {
             "run_embedding": OUT,
             "prepare_audio": DATA + OUT,
             "run_demo": [],
@@ -172,10 +177,12 @@ def folder(tones: Path, embedded: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize(
-    ("job", "arguments", "named"), MISTAKES, ids=[" ".join([job, *arguments]) for job, arguments, _ in MISTAKES]
+    ("script", "arguments", "named"),
+    MISTAKES,
+    ids=[" ".join([script, *arguments]) for script, arguments, _ in MISTAKES],
 )
 def test_a_mistake_ends_with_one_line_that_names_it_and_status_2(
-    job: str,
+    script: str,
     arguments: list[str],
     named: str,
     folder: Path,
@@ -185,9 +192,9 @@ def test_a_mistake_ends_with_one_line_that_names_it_and_status_2(
     shutil.rmtree(folder / "OUT", ignore_errors=True)
     monkeypatch.chdir(folder)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # where no Hub is
-    monkeypatch.setattr(sys, "argv", [f"{job}.py", *arguments])
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
     with pytest.raises(SystemExit) as exit:
-        run_script(importlib.import_module(f"run_scripts.{job}").main)
+        run_script(importlib.import_module(f"run_scripts.{script}").main)
     lines = capsys.readouterr().err.splitlines()
     assert exit.value.code == 2
-    assert len(lines) == 1 and lines[0].startswith(f"{job}.py: error: ") and named in lines[0]
+    assert len(lines) == 1 and lines[0].startswith(f"{script}.py: error: ") and named in lines[0]

@@ -1,4 +1,4 @@
-"""The measuring jobs print their tables, whatever the numbers."""
+"""The measuring scripts print their tables, whatever the numbers."""
 
 import sys
 from pathlib import Path

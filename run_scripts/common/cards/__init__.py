@@ -10,20 +10,8 @@ from run_scripts.common.files import write_text
 
 def write_card(path: Path, kind: str, data: CardData, /, **values: Any) -> None:
     """
-    Writes a card.
-
-    Args:
-        path (`Path`):
-            The file, `README.md`.
-        kind (`str`):
-            The name of the template in this folder: `"encoder"`, `"classifier"`, `"vectors"` or `"space"`.
-        data (`CardData`):
-            What the Hub reads of the card.
-        **values:
-            What the template shows.
-
-    Raises:
-        `OSError`: If it cannot be written.
+    Writes the card of the `kind` `"encoder"`, `"classifier"`, `"vectors"` or `"space"`, a template in this folder, to
+    a `README.md`. `data` is what the Hub reads of it, and `values` are what the template shows.
     """
     template = Path(__file__).with_name(f"{kind}.md")
     write_text(path, str(RepoCard.from_template(data, template_path=str(template), **values)))

@@ -1,4 +1,4 @@
-"""Where a run of the classification job starts."""
+"""Where a run of run_classification.py starts."""
 
 import dataclasses
 import json

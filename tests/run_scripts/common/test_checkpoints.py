@@ -1,4 +1,4 @@
-"""Checkpoints whose weights are not what their configuration says are refused by every job, by name."""
+"""Checkpoints whose weights are not what their configuration says are refused by every script, by name."""
 
 import json
 from collections.abc import Callable
@@ -98,7 +98,7 @@ def test_a_classifier_of_other_classes_keeps_its_encoder(tmp_path: Path):
     assert model.classifier.out_features == 2
 
 
-def test_every_job_refuses_them(checkpoint: Path, tones: Path, tmp_path: Path):
+def test_every_script_refuses_them(checkpoint: Path, tones: Path, tmp_path: Path):
     prefixed(checkpoint)
     name, out = str(checkpoint), tmp_path / "out"
     message = f"The weights of the checkpoint {checkpoint} are not those"

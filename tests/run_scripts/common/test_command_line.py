@@ -18,7 +18,7 @@ from run_scripts.embedding.encode import EmbeddedClip, embed_files
 
 @pytest.fixture(autouse=True)
 def command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["folder/job.py"])
+    monkeypatch.setattr(sys, "argv", ["folder/script.py"])
 
 
 def message_of(main, capsys: pytest.CaptureFixture) -> str:
@@ -26,8 +26,8 @@ def message_of(main, capsys: pytest.CaptureFixture) -> str:
     with pytest.raises(SystemExit) as exit:
         run_script(main)
     lines = capsys.readouterr().err.splitlines()
-    assert exit.value.code == 2 and len(lines) == 1 and lines[0].startswith("job.py: error: ")
-    return lines[0].removeprefix("job.py: error: ")
+    assert exit.value.code == 2 and len(lines) == 1 and lines[0].startswith("script.py: error: ")
+    return lines[0].removeprefix("script.py: error: ")
 
 
 def raise_(error: Exception) -> None:
@@ -81,10 +81,10 @@ def test_a_fault_of_our_code_keeps_its_traceback(
 
 
 def test_debug_shows_the_traceback_of_a_mistake_as_well(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "argv", ["job.py", "--debug"])
+    monkeypatch.setattr(sys, "argv", ["script.py", "--debug"])
     with pytest.raises(AudioDecodingError):
         run_script(lambda: load_audio(b""))
-    assert sys.argv == ["job.py"]
+    assert sys.argv == ["script.py"]
 
 
 class Failing(torch.utils.data.Dataset):

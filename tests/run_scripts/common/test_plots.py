@@ -1,6 +1,8 @@
-"""The plots that the jobs draw."""
+"""The plots that the scripts draw."""
 
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,3 +196,17 @@ def test_embeddings_that_are_alike_are_placed_near_each_other():
     np.fill_diagonal(distances, np.inf)
     assert (groups[distances.argmin(1)] == groups).all()
     assert np.isfinite(plots.place_by_tsne(np.ones((5, 60)))).all()  # of the same sound five times
+
+
+def test_a_font_that_has_the_characters_is_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    installed = {"/boxes": ("Last Resort", "a犬猫قط"), "/cjk": ("CJK", "犬"), "/more": ("More", "犬猫")}
+    monkeypatch.setattr(plots, "_characters", lambda file: frozenset(map(ord, installed.get(file, ("", "aقط"))[1])))
+    ttflist = [SimpleNamespace(name=name, fname=file) for file, (name, _) in installed.items()]
+    monkeypatch.setattr(plots, "fontManager", SimpleNamespace(ttflist=ttflist))
+    assert plots.find_fonts("aقط", "plot.png") == ["sans-serif"]
+    assert plots.find_fonts("a犬猫", "plot.png") == ["sans-serif", "CJK", "More"]
+    assert not caplog.records
+    assert plots.find_fonts("犬鳥虫", "plot.png") == ["sans-serif", "CJK"]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "plot.png: no installed font has the characters 虫鳥" in record.message

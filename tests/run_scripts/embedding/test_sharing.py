@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hub(data: Path, tmp_path_factory: pytest.TempPathFactory):
-    """A Hub to which these tones were pushed by the job that embedded them, in place of an earlier push."""
+    """A Hub to which these tones were pushed by the script that embedded them, in place of an earlier push."""
     folder = tmp_path_factory.mktemp("vectors")
     with pytest.MonkeyPatch.context() as monkeypatch, serving_hub(monkeypatch) as hub:
         hub.files[f"datasets/{REPOSITORY}"]["part-00007.parquet"] = b"of an earlier push"
