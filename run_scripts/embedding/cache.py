@@ -158,19 +158,9 @@ def embed_cached(
     num_workers: int = 0,
 ) -> Embeddings:
     """
-    Returns the embeddings of a data set's clips, from the cache if they are in it.
+    Returns the embeddings of a data set's clips by a frozen encoder, from the cache if they are in it.
 
     Args:
-        model ([`COLAModel`]):
-            The frozen encoder, on the device to use.
-        extractor ([`COLAFeatureExtractor`]):
-            The encoder's feature extractor.
-        dataset (`Dataset`):
-            The clips.
-        audio_column, label_column (`str`):
-            The columns of audio and of labels.
-        cache_dir (`str` or `os.PathLike`):
-            The folder that holds the entries.
         random_windows (`bool`, *optional*, defaults to `False`):
             Whether to embed windows of each clip one by one. They stand in for the random segments of which the paper
             trains. Otherwise, each clip has one vector, the mean over its windows.

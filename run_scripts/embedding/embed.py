@@ -110,10 +110,8 @@ def collect_settings(
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """
-    Reads the settings with which the vectors in a folder were made.
-
-    Raises:
-        `FileNotFoundError`: If there are none.
+    Reads the settings with which the vectors in a folder were made. Without any, there are no vectors, which is a
+    [`MissingFileError`].
     """
     path = folder / SETTINGS
     if not path.exists():
@@ -125,21 +123,30 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def write_parts(
     source: Source, model: COLAModel, extractor: COLAFeatureExtractor, folder: Path, windows: bool
 ) -> None:
-    """
-    Writes the parts that are missing, and the list of the clips that cannot be used.
-
-    Raises:
-        `ValueError`: If no clip can be used.
-    """
+    """Writes the parts that are missing, and the list of the clips that cannot be used: a [`UserError`] if all are."""
     store = PartStore(folder)
     parts = store.load_sequence()
     store.remove_from(len(parts))
+    num_read = sum(part.num_read for part in parts)
     if parts and parts[-1].is_done:
         logger.info(f"{folder} is complete: there is nothing to embed.")
     else:
         if parts:
-            logger.info(f"Going on after {sum(part.num_read for part in parts)} clips in {len(parts)} parts.")
-        write_missing_parts(store, parts, source, model, extractor, windows)
+            logger.info(f"Going on after {num_read} clips in {len(parts)} parts.")
+        clips = ((clip, clip.audio) for clip in source.read(parts[-1].position if parts else None))
+        embedded = embed_clips(model, extractor, clips)
+        seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate if windows else None
+        with Meter(source.num_clips, num_read) as meter:
+            while not (parts and parts[-1].is_done):
+                path = folder / f"part-{len(parts):05}.parquet"
+                with written_whole(path) as temporary:
+                    writer = PartWriter(temporary, model.config.hidden_size, windows, source.label_column is not None)
+                    part = write_part(writer, source, embedded, num_read, meter, seconds_per_hop)
+                part.files.append(path.name)
+                store.save(len(parts), part)
+                parts.append(part)
+                num_read += part.num_read
+                write_skipped(folder, [note for part in parts for note in part.skipped])
     notes = [note for part in parts for note in part.skipped]
     write_skipped(folder, notes)
     num_clips, hours = sum(part.num_clips for part in parts), sum(part.seconds for part in parts) / 3600
@@ -151,33 +158,6 @@ def write_parts(
     logger.info(summary)
 
 
-def write_missing_parts(
-    store: PartStore,
-    parts: list[Part],
-    source: Source,
-    model: COLAModel,
-    extractor: COLAFeatureExtractor,
-    windows: bool,
-) -> None:
-    """Writes the parts after those that are there, and adds them to the list."""
-    folder, has_labels = store.output_dir, source.label_column is not None
-    clips = ((clip, clip.audio) for clip in source.read(parts[-1].position if parts else None))
-    embedded = embed_clips(model, extractor, clips)
-    seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate if windows else None
-    num_read = sum(part.num_read for part in parts)
-    with Meter(source.num_clips, num_read) as meter:
-        while not (parts and parts[-1].is_done):
-            path = folder / f"part-{len(parts):05}.parquet"
-            with written_whole(path) as temporary:
-                writer = PartWriter(temporary, model.config.hidden_size, windows, has_labels)
-                part = write_part(writer, source, embedded, num_read, meter, seconds_per_hop)
-            part.files.append(path.name)
-            store.save(len(parts), part)
-            parts.append(part)
-            num_read += part.num_read
-            write_skipped(folder, [note for part in parts for note in part.skipped])
-
-
 def write_part(
     writer: PartWriter,
     source: Source,
@@ -187,21 +167,9 @@ def write_part(
     seconds_per_hop: float | None,
 ) -> Part:
     """
-    Writes one part.
-
-    Args:
-        writer (`PartWriter`):
-            The part.
-        source (`Source`):
-            Tells the labels.
-        clips (`Iterator`):
-            The clips that are left, as [`embed_clips`] returns them.
-        num_before (`int`):
-            How many clips there are in the parts before.
-        meter (`Meter`):
-            Shows the progress.
-        seconds_per_hop (`float`, *optional*):
-            Seconds from one window to the next, if the part has a row for each window rather than for each clip.
+    Writes one part of the clips that are left, as [`embed_clips`] returns them, after `num_before` clips in the parts
+    before. With `seconds_per_hop`, the seconds from one window to the next, it has a row for each window rather than
+    for each clip.
     """
     part = Part(is_done=True)
     started = time.monotonic()
@@ -236,12 +204,7 @@ def write_part(
 class Meter(tqdm):
     """
     The progress bar: clips, the time that is left, hours of audio, and how many times faster than real time this is.
-
-    Args:
-        total (`int`, *optional*):
-            The number of clips, if it is known.
-        initial (`int`):
-            How many of them are embedded already.
+    The total is the number of clips, if it is known, of which `initial` are embedded already.
     """
 
     def __init__(self, total: int | None, initial: int):

@@ -80,17 +80,8 @@ def name_kind(checkpoint: str) -> str:
 
 def load_encoders(checkpoints: list[str], seed: int) -> dict[str, Embedder]:
     """
-    Builds the embedders of checkpoints, and of random weights for comparison.
-
-    Args:
-        checkpoints (`list[str]`):
-            Folders or names of models on the Hub.
-        seed (`int`):
-            The seed of the random weights.
-
-    Returns:
-        `dict[str, Embedder]`: For each checkpoint an embedder under the last part of its name, and for each kind of
-        encoder among them one with random weights.
+    Builds the embedder of each checkpoint, under the last part of its name, and of each kind of encoder among them one
+    with random weights, drawn with this seed.
     """
     embedders = {}
     for checkpoint in checkpoints:

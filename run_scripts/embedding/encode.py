@@ -41,20 +41,11 @@ def batch_by_samples(
     padded: bool = True,
 ) -> Iterator[list[Item]]:
     """
-    Groups items into batches, in their order, that are bounded by their samples, so that one long recording does not
-    exhaust the memory. An item that is longer than a batch may be is a batch of its own.
+    Groups items into batches, in their order, of at most `max_items` items and `max_samples` samples, by default
+    `SAMPLES_AT_ONCE`, so that one long recording does not exhaust the memory. An item that is longer than a batch may
+    be is a batch of its own. Items are consumed one by one.
 
-    Args:
-        items (`Iterable`):
-            The items, for example waveforms. They are consumed one by one.
-        num_samples (`Callable`):
-            Returns the length of an item in samples.
-        max_items (`int`):
-            The greatest number of items in a batch.
-        max_samples (`int`, *optional*, defaults to `SAMPLES_AT_ONCE`):
-            The greatest number of samples in a batch.
-        padded (`bool`, *optional*, defaults to `True`):
-            Whether all items of a batch count as much as its longest one, to which they are padded.
+    With `padded`, all items of a batch count as much as its longest one, to which they are padded.
     """
     max_samples = SAMPLES_AT_ONCE if max_samples is None else max_samples
     batch, total, longest = [], 0, 0
@@ -102,17 +93,8 @@ def embed_split(
     embedders: dict[str, Embedder], dataset: Dataset, name: str, sampling_rate: int = 16000
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """
-    Embeds all clips of a data set by several embedders, and decodes each clip only once.
-
-    Args:
-        embedders (`dict[str, Embedder]`):
-            The embedders by name, each of which returns a vector for a clip.
-        dataset (`Dataset`):
-            Clips with one column of audio.
-        name (`str`):
-            The name of the task, for the progress bar.
-        sampling_rate (`int`, *optional*, defaults to 16000):
-            The sampling rate in Hz that the embedders take.
+    Embeds all clips of a data set, which has one column of audio, by several embedders, each of which returns a vector
+    for a clip. Each clip is decoded only once. The progress bar has the name of the task.
 
     Returns:
         `tuple[dict[str, np.ndarray], dict[str, float]]`: For each embedder its vectors `[N, D]`, and the seconds that

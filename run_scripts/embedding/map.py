@@ -48,14 +48,7 @@ SOURCE_SETTINGS = ("dataset_name", "dataset_config_name", "dataset_split", "stre
 
 def write_map(args: EmbeddingArguments) -> Path:
     """
-    Writes `map.html` to the folder of an embedding.
-
-    Args:
-        args (`EmbeddingArguments`):
-            The arguments of the script, of which the folder matters.
-
-    Returns:
-        `Path`: The page.
+    Writes `map.html` to the folder of an embedding, and returns its path.
 
     Raises:
         `FileNotFoundError`: If the folder has no vectors.

@@ -29,19 +29,7 @@ def is_complete(folder: Path) -> bool:
 
 
 class PartWriter:
-    """
-    Writes a part.
-
-    Args:
-        path (`Path`):
-            The file.
-        hidden_size (`int`):
-            The length of a vector.
-        windows (`bool`):
-            Whether a row is a window, rather than a clip.
-        has_labels (`bool`):
-            Whether clips have labels.
-    """
+    """Writes a part, a row for each clip or, with `windows`, for each window."""
 
     def __init__(self, path: Path, hidden_size: int, windows: bool, has_labels: bool):
         columns = {"clip": pa.int64(), "path": pa.string(), "seconds": pa.float64()}
@@ -62,17 +50,8 @@ class PartWriter:
         times: list[float | None],
     ) -> None:
         """
-        Adds rows of a clip.
-
-        Args:
-            number (`int`):
-                The number of the clip.
-            path (`str`, *optional*), label (`str`, *optional*):
-                Its path and its label.
-            seconds (`float`):
-                Its length.
-            vectors (`np.ndarray` of shape `(N, hidden_size)`), times (`list[float | None]`):
-                The vector of each row and, if it is a window, its start in seconds.
+        Adds rows of the clip of this number: for each of the vectors `[N, hidden_size]` one, with the start of its
+        window in seconds, if it is a window.
         """
         row = {"clip": number, "path": path, "seconds": seconds, "label": label}
         self._rows += [row | {"time": time} for time in times]

@@ -107,13 +107,7 @@ def _hidden_size(part: Path) -> int:
 
 def load_own_model(folder: Path, checkpoint: str | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:
     """
-    Loads the model by which the clips in a folder were embedded.
-
-    Args:
-        folder (`Path`):
-            The folder that `run_embedding.py` wrote.
-        checkpoint (`str`, *optional*):
-            Where the model is. Defaults to where it was.
+    Loads the model by which the clips in a folder were embedded, from where it was or from another checkpoint.
 
     Raises:
         `FileNotFoundError`: If the folder has no vectors.
@@ -143,16 +137,8 @@ def parse_query(query: str) -> tuple[str, float | None]:
 
 def embed_query(model: COLAModel, extractor: COLAFeatureExtractor, query: str) -> np.ndarray:
     """
-    Embeds a query: a file as a whole, or the window in which a time lies.
-
-    Args:
-        model ([`COLAModel`]), extractor ([`COLAFeatureExtractor`]):
-            The model by which the clips were embedded, and its feature extractor.
-        query (`str`):
-            `FILE`, or `FILE@SECONDS`.
-
-    Returns:
-        `np.ndarray` of shape `(hidden_size,)`.
+    Embeds a query, `FILE` or `FILE@SECONDS`: a file as a whole, or the window in which a time lies. Returns the vector
+    `(hidden_size,)`.
 
     Raises:
         [`BadClipError`]: If the file cannot be used.
@@ -188,11 +174,8 @@ def format_hits(query: str, hits: list[dict[str, Any]]) -> str:
 
 def search_all(args: EmbeddingArguments) -> dict[str, list[dict[str, Any]]]:
     """
-    Searches for every query of a command line, and prints and returns what is found.
-
-    Raises:
-        `FileNotFoundError`: If the folder has no vectors.
-        `ValueError`: If a query cannot be used, or if the model is not the one by which the clips were embedded.
+    Searches for every query of a command line, and prints and returns what is found. Errors are those of
+    [`load_own_model`] and [`embed_query`].
     """
     index = Index(args.output_path)
     model, extractor = load_own_model(args.output_path, args.model_name_or_path)

@@ -19,15 +19,8 @@ from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, is_comple
 
 def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> None:
     """
-    Copies the vectors in a folder, without the paths of this machine. The copy can be searched as the folder can.
-
-    Args:
-        folder (`Path`):
-            The folder that `run_embedding.py` wrote.
-        target (`Path`):
-            The folder of the copy, which exists and is empty.
-        checkpoint (`str`, *optional*):
-            The model by which the copy is searched. Defaults to the one of the folder, if that is on the Hub.
+    Copies the vectors in a folder to an empty one, without the paths of this machine. The copy can be searched as the
+    folder can, by `checkpoint` or else by the folder's model, if that is on the Hub.
 
     Raises:
         `FileNotFoundError`: If the folder has no vectors.
@@ -65,16 +58,8 @@ def shared_path(path: str | None, root: Path) -> str | None:
 
 def push_vectors(folder: Path, repo_id: str) -> None:
     """
-    Pushes the vectors in a folder to a data set on the Hub, in one commit.
-
-    Args:
-        folder (`Path`):
-            The folder that `run_embedding.py` wrote.
-        repo_id (`str`):
-            The repository, which exists.
-
-    Raises:
-        `ValueError`: If the folder is not complete.
+    Pushes the vectors in a folder to a data set on the Hub, which exists, in one commit. A folder that is not complete
+    is a [`UserError`].
     """
     if not is_complete(folder):
         raise UserError(f"{folder} is not complete: to embed all clips, repeat the command that wrote it.")

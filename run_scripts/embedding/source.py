@@ -10,15 +10,8 @@ from feature_extraction import Clip, ClipReader, Position, find_audio_column
 
 class Source:
     """
-    The clips of all splits of a data set, in a fixed order.
-
-    Args:
-        splits (`DatasetDict` or `IterableDatasetDict`):
-            The splits.
-        audio_column (`str`, *optional*):
-            The column of audio. Defaults to the only one of type `Audio`.
-        label_column (`str`, *optional*, defaults to `"label"`):
-            The column of labels, which need not exist.
+    The clips of all splits of a data set, in a fixed order. The audio column defaults to the only one of type `Audio`;
+    the column of labels need not exist.
     """
 
     def __init__(

@@ -4,15 +4,14 @@ import json
 import logging
 import math
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from run_scripts.common.errors import FileError, UserError
-from run_scripts.common.files import write_json
+from run_scripts.common.errors import UserError
+from run_scripts.common.files import make_output_dir, write_json
 from run_scripts.common.lock import locked
 from run_scripts.common.resume import PROGRESS_DIR, check_settings
 from run_scripts.common.skipped import count_by_kind, format_counts, nothing_usable, write_skipped
@@ -45,21 +44,22 @@ def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, An
         `RuntimeError`: if a worker was killed.
         `OSError`: if the output folder cannot be written to, or if the disk is full.
     """
-    create_output_dir(source, args)
-    with locked(Path(args.output_dir).expanduser()):
-        return prepare_shards(source, args)
-
-
-def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[str, Any]:
-    """Does what [`prepare`] does, in an output folder that is there and that no other run writes to."""
-    num_workers = args.num_workers or os.cpu_count()
-    run = load_run(source, args, num_workers)
-    run.parts.remove_temporary_files()
-    try:
-        convert_rest(run, num_workers)
-    finally:
+    check_output_dir(source, args)
+    with locked(args.output_path):
+        num_workers = args.num_workers or os.cpu_count()
+        run = load_run(source, args, num_workers)
+        parts = run.load_parts()
         run.parts.remove_temporary_files()
-    report = write_report(run)
+        if all(part.is_done for part in parts):
+            logger.info(f"The run in {run.output_dir} is finished: there is nothing to do.")
+        else:
+            if num_shards := sum(len(part.files) for part in parts):
+                logger.info(f"Resuming after {num_shards} shards with {sum(part.num_clips for part in parts)} clips.")
+            try:
+                convert_all(run, parts, num_workers)
+            finally:
+                run.parts.remove_temporary_files()
+        report = write_report(run)
     logger.info(
         f"Wrote {report['clips']} clips ({report['hours']:.2f} h) to {report['shards']} shards "
         f"({report['gigabytes']:.2f} GB) in {run.output_dir}. Skipped: {format_counts(report['skipped'])}."
@@ -67,25 +67,16 @@ def prepare_shards(source: SourceArguments, args: PreparationArguments) -> dict[
     return report
 
 
-def create_output_dir(source: SourceArguments, args: PreparationArguments) -> None:
+def check_output_dir(source: SourceArguments, args: PreparationArguments) -> None:
     """
-    Creates the output folder, or checks that the existing one is that of an earlier run.
-
-    Raises:
-        `ValueError`: if it lies in the source, or contains Parquet files that no earlier run wrote.
-        `OSError`: if it cannot be written to.
+    Makes the output folder, or checks that the existing one is that of an earlier run. It may neither lie in the
+    source nor contain Parquet files that no earlier run wrote.
     """
     output_dir = args.output_path
     folder = Path(source.dataset_name).expanduser()
     if folder.is_dir() and output_dir.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"--output_dir {output_dir} lies in --dataset_name {folder}: choose a folder outside of it.")
-    try:
-        (output_dir / PROGRESS_DIR).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output_dir).close()
-    except OSError as error:
-        raise FileError(
-            f"--output_dir {output_dir} cannot be written to ({error.strerror}): choose another folder."
-        ) from error
+    make_output_dir(output_dir)
     if not (output_dir / PROGRESS_DIR / SETTINGS).exists() and any(output_dir.glob("*.parquet")):
         raise UserError(
             f"--output_dir {output_dir} contains Parquet files that no earlier run wrote: choose another folder."
@@ -94,27 +85,26 @@ def create_output_dir(source: SourceArguments, args: PreparationArguments) -> No
 
 def load_run(source: SourceArguments, args: PreparationArguments, num_workers: int) -> Run:
     """
-    Loads the source, and divides it into parts.
-
-    Args:
-        source (`SourceArguments`):
-            Which audio to read.
-        args (`PreparationArguments`):
-            How to write it.
-        num_workers (`int`):
-            Number of worker processes.
+    Loads the source, and divides it into parts, as many as an earlier run did if there is one to resume, whatever the
+    number of workers is now.
 
     Raises:
-        `ValueError`: if the split or the column does not exist, if the source is empty, or if the settings differ from
-            those of the run to resume.
+        `ValueError`: If the split or the column does not exist, if the source is empty, or if the settings differ from
+            those of the run to resume. The message names the differences.
     """
     dataset, column = load_source(source)
     if dataset.features is None:
         raise UserError(f"The columns of {source.dataset_name} are unknown as a stream: run without --streaming.")
     settings = collect_settings(source, args, dataset, column)
-    num_parts = save_or_check_settings(args.output_path, settings, count_parts(source, dataset, num_workers))
+    num_parts = count_parts(source, dataset, num_workers)
+    path = args.output_path / PROGRESS_DIR / SETTINGS
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"settings": settings, "num_parts": num_parts})
+    earlier = json.loads(path.read_text())
+    check_settings(args.output_path, earlier["settings"], settings)
     # In Arrow's format no column is decoded, and all columns but the audio are written as they were read.
-    return Run(source, args, dataset.with_format("arrow"), column, num_parts, settings)
+    return Run(source, args, dataset.with_format("arrow"), column, earlier["num_parts"], settings)
 
 
 def collect_settings(
@@ -138,10 +128,7 @@ def collect_settings(
 def count_parts(source: SourceArguments, dataset: Dataset | IterableDataset, num_workers: int) -> int:
     """
     Decides into how many parts a new run divides the source: a stream into its shards, and rows into several parts for
-    each worker, so that all workers finish at about the same time.
-
-    Raises:
-        `ValueError`: if the source has no rows.
+    each worker, so that all workers finish at about the same time. A source without rows is a [`UserError`].
     """
     if isinstance(dataset, IterableDataset):
         if dataset.num_shards < num_workers:
@@ -155,49 +142,10 @@ def count_parts(source: SourceArguments, dataset: Dataset | IterableDataset, num
     return min(4 * num_workers, math.ceil(len(dataset) / 10))
 
 
-def save_or_check_settings(output_dir: Path, settings: dict[str, Any], num_parts: int) -> int:
-    """
-    Saves the settings of a new run. If there is a run to resume, checks that its settings are the same.
-
-    Args:
-        output_dir (`Path`):
-            The output folder.
-        settings (`dict[str, Any]`):
-            All that must be the same.
-        num_parts (`int`):
-            Number of parts of a new run.
-
-    Returns:
-        `int`: The number of parts. That of the earlier run is kept, whatever the number of workers is now.
-
-    Raises:
-        `ValueError`: if the settings differ. The message names the differences.
-    """
-    path = output_dir / PROGRESS_DIR / SETTINGS
-    if not path.exists():
-        write_json(path, {"settings": settings, "num_parts": num_parts})
-    earlier = json.loads(path.read_text())
-    check_settings(output_dir, earlier["settings"], settings)
-    return earlier["num_parts"]
-
-
-def convert_rest(run: Run, num_workers: int) -> None:
-    """Converts what earlier runs have left to do."""
-    parts = run.load_parts()
-    if all(part.is_done for part in parts):
-        logger.info(f"The run in {run.output_dir} is finished: there is nothing to do.")
-        return
-    if num_shards := sum(len(part.files) for part in parts):
-        logger.info(f"Resuming after {num_shards} shards with {sum(part.num_clips for part in parts)} clips.")
-    convert_all(run, parts, num_workers)
-
-
 def write_report(run: Run) -> dict[str, Any]:
     """
-    Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned.
-
-    Raises:
-        `ValueError`: if no clip could be used.
+    Writes `skipped.tsv`, with kind, name and reason of each skipped clip, and `report.json`, which is returned. It is
+    a [`UserError`] if no clip could be used.
     """
     parts = run.load_parts()
     skipped = [note for part in parts for note in part.skipped]

@@ -23,19 +23,14 @@ GROUP_BYTES = 32 * 2**20
 
 def encode(audio: dict[str, Any] | None, args: PreparationArguments) -> list[tuple[bytes, int]]:
     """
-    Converts a recording to 16 kHz, mono, 16 bits.
-
-    Args:
-        audio (`dict[str, Any]`, *optional*):
-            The encoded recording, with its `bytes` or its `path`.
-        args (`PreparationArguments`):
-            The format, and the duration above which the recording is cut into pieces.
+    Converts an encoded recording, with its `bytes` or its `path`, to 16 kHz, mono, 16 bits.
 
     Returns:
-        `list[tuple[bytes, int]]`: The encoded recording, or its pieces, each with its number of samples.
+        `list[tuple[bytes, int]]`: The encoded recording, or its pieces of at most `args.max_seconds`, each with its
+        number of samples.
 
     Raises:
-        [`BadClipError`]: if it cannot be used, because its file is missing or damaged, it is silent throughout, and so
+        [`BadClipError`]: If it cannot be used, because its file is missing or damaged, it is silent throughout, and so
             on.
     """
     samples = load_audio(audio, SAMPLING_RATE)
@@ -54,16 +49,8 @@ def encode(audio: dict[str, Any] | None, args: PreparationArguments) -> list[tup
 
 class ShardWriter:
     """
-    Writes clips, with the other columns of their rows, to a Parquet file, whole or not at all. Use it as a context
-    manager. Without clips no file is written.
-
-    Args:
-        path (`Path`):
-            The file.
-        schema (`pa.Schema`):
-            Its schema.
-        column (`str`):
-            Its column of audio.
+    Writes clips, with the other columns of their rows, to a Parquet file of this schema and column of audio, whole or
+    not at all. Use it as a context manager. Without clips no file is written.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, column: str):
@@ -74,17 +61,7 @@ class ShardWriter:
         self._clips, self._others, self._group_size = [], [], 0
 
     def add(self, encoded: bytes, path: str | None, others: pa.Table) -> None:
-        """
-        Adds a clip.
-
-        Args:
-            encoded (`bytes`):
-                The encoded clip.
-            path (`str`, *optional*):
-                Its name in the shard.
-            others (`pa.Table`):
-                One row with the other columns.
-        """
+        """Adds an encoded clip, its name in the shard, and one row with the other columns."""
         self._clips.append({"bytes": encoded, "path": path})
         self._others.append(others)
         self._group_size += len(encoded)

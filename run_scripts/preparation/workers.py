@@ -29,21 +29,8 @@ from run_scripts.preparation.shards import ShardWriter, encode
 @dataclass
 class Run:
     """
-    A run, as all its processes know it.
-
-    Args:
-        source (`SourceArguments`):
-            Which audio to read.
-        args (`PreparationArguments`):
-            How to write it.
-        dataset (`Dataset` or `IterableDataset`):
-            The source, in Arrow's format.
-        column (`str`):
-            The name of its audio column.
-        num_parts (`int`):
-            The number of parts that it is divided into. Each of them is converted by one worker.
-        settings (`dict[str, Any]`):
-            All that must be the same when the run is resumed.
+    A run, as all its processes know it: the source in Arrow's format, its audio column, the number of parts that it is
+    divided into, each of which one worker converts, and all settings that must be the same when the run is resumed.
     """
 
     source: SourceArguments
@@ -89,13 +76,7 @@ class Run:
 class Counters:
     """
     The totals that the progress bar shows, shared by all processes: the number of `clips` that were read, the
-    `seconds` that were written, and the number of skipped clips of each kind.
-
-    Args:
-        context (`ForkContext`):
-            How processes are started.
-        parts (`list[Part]`):
-            The progress of earlier runs, from which the counters start.
+    `seconds` that were written, and the number of skipped clips of each kind. They start from those of earlier runs.
     """
 
     def __init__(self, context: ForkContext, parts: list[Part]):
@@ -187,19 +168,11 @@ def convert_clip(clip: Clip, writer: ShardWriter, part: Part, number: int) -> No
 
 def convert_all(run: Run, parts: list[Part], num_workers: int) -> None:
     """
-    Converts what is left to do of all parts, in worker processes.
-
-    Args:
-        run (`Run`):
-            The run.
-        parts (`list[Part]`):
-            The progress of earlier runs on each part.
-        num_workers (`int`):
-            The largest number of processes.
+    Converts what is left to do of all parts, in at most `num_workers` processes.
 
     Raises:
-        `RuntimeError`: if a worker was killed.
-        `OSError`: if the disk is full, among others.
+        `RuntimeError`: If a worker was killed.
+        `OSError`: If the disk is full, among others.
     """
     # Forked workers start at once and inherit the source, which need not be picklable.
     context = multiprocessing.get_context("fork")
