@@ -251,7 +251,7 @@ def _load_from_hub(
     roots = [f"hf://datasets/{name}@", f"hf://datasets/{name}/", str(datasets.config.HF_DATASETS_CACHE), HF_HUB_CACHE]
     roots = None if allow_remote_audio else roots
     try:
-        _look_up_on_hub(name)
+        look_up_on_hub(name)
         if not streaming:
             return _with_audio_column(
                 _checked(load_dataset(name, config_name), roots, name), audio_column, roots, name
@@ -266,17 +266,17 @@ def _load_from_hub(
     return builder.as_streaming_dataset()
 
 
-def _look_up_on_hub(name: str) -> None:
+def look_up_on_hub(name: str, repo_type: str = "dataset") -> None:
     """
-    Asks the Hub once whether it has a data set that was never loaded here. `load_dataset` would repeat the question
-    for half a minute before it reported a mistyped path.
+    Asks the Hub once whether it has a data set or a model that was never loaded here. `load_dataset` and
+    `from_pretrained` would repeat the question for half a minute or more before they reported a mistyped path.
 
     Raises:
         `ConnectionError`: if the Hub does not have it, or cannot be reached.
     """
-    if not (Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="dataset")).exists():
+    if not (Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=repo_type)).exists():
         try:
-            HfApi().dataset_info(name, timeout=LOOK_UP_SECONDS)
+            HfApi().repo_info(name, repo_type=repo_type, timeout=LOOK_UP_SECONDS)
         except Exception as error:  # of the HTTP library, which differs between versions of huggingface_hub
             raise ConnectionError(str(error)) from error
 

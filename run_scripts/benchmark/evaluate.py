@@ -53,20 +53,7 @@ TRAINER_NAMES = {"epochs": "num_train_epochs", "batch_size": "per_device_train_b
 
 
 def evaluate_classifier(method: Method, folder: Path, args: BenchmarkArguments) -> dict[str, float]:
-    """
-    Trains a classifier on a task and tests it.
-
-    Args:
-        method ([`Method`]):
-            The checkpoint, the mode and the seed.
-        folder (`Path`):
-            The folder of the task.
-        args ([`BenchmarkArguments`]):
-            The benchmark's arguments.
-
-    Returns:
-        `dict[str, float]`: The test accuracy in %, and the seconds.
-    """
+    """Trains a classifier on the task in a folder and tests it: the test accuracy in %, and the seconds."""
     if is_as_published(folder):
         data_args = DataArguments(task=folder.name, data_dir=str(folder), skip_bad_clips=args.skip_bad_clips)
     else:
@@ -95,17 +82,8 @@ def evaluate_embeddings(
     methods: list[Method], splits: DatasetDict, name: str, folds: int | None = None
 ) -> dict[Method, dict[str, float]]:
     """
-    Evaluates the embeddings of whole clips by logistic regression and by nearest neighbours.
-
-    Args:
-        methods (`list[Method]`):
-            The methods. Those with the same encoder are evaluated once.
-        splits (`DatasetDict`):
-            The clips: `train` and `test`, or `train` alone with `folds`.
-        name (`str`):
-            The name of the task, for progress bars.
-        folds (`int`, *optional*):
-            Cross-validate on this many folds of the training clips.
+    Evaluates the embeddings of whole clips by logistic regression and by nearest neighbours, on the splits `train` and
+    `test` or on `folds` folds of `train`. Methods with the same encoder are evaluated once.
 
     Returns:
         `dict[Method, dict[str, float]]`: For each method the accuracies in %, and the seconds that embedding and
@@ -191,15 +169,8 @@ def skip_bad_clips(task: LoadedTask, output_dir: Path) -> None:
 
 def evaluate_methods(task: LoadedTask, args: BenchmarkArguments, failures: dict[str, Exception]) -> None:
     """
-    Evaluates those methods on a task that have no results yet, and writes their results.
-
-    Args:
-        task ([`LoadedTask`]):
-            The task.
-        args ([`BenchmarkArguments`]):
-            The benchmark's arguments.
-        failures (`dict[str, Exception]`):
-            Receives the errors of methods that cannot be evaluated.
+    Evaluates those methods on a task that have no results yet, and writes their results. Errors of methods that cannot
+    be evaluated are added to `failures`.
     """
     name, output_dir = task.folder.name, Path(args.output_dir)
     if task.missing and args.skip_bad_clips:

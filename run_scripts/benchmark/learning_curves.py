@@ -15,19 +15,11 @@ def learning_curve(
     train_vectors: np.ndarray, train_labels: np.ndarray, test_vectors: np.ndarray, test_labels: np.ndarray
 ) -> dict[str, float]:
     """
-    Computes the test accuracy in % of logistic regression that is fitted on a few training clips of each class.
+    Computes the test accuracy in % of logistic regression that is fitted on a few training clips of each class, for
+    each metric of `CURVE`. The arguments are those of [`linear_evaluation`].
 
     The clips are drawn five times, the same ones for all encoders, and the accuracy is the mean. A class with fewer
     clips gives all that it has.
-
-    Args:
-        train_vectors, test_vectors (`np.ndarray` of shape `(N, D)`):
-            The embeddings of the training and test clips.
-        train_labels, test_labels (`np.ndarray` of shape `(N,)`):
-            The class index of each clip.
-
-    Returns:
-        `dict[str, float]`: The accuracy for each metric of `CURVE`.
     """
     rng = np.random.default_rng(0)
     orders = [rng.permutation(len(train_labels)) for _ in range(DRAWS)]
@@ -45,13 +37,9 @@ def build_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """
     Averages the accuracies over the tasks, for methods that have them for each task.
 
-    Args:
-        rows (`pd.DataFrame`):
-            A row for each `task` and `method`, with the metrics of `CURVE` and `logistic`, NaN where they are unknown.
-
-    Returns:
-        `pd.DataFrame`: The accuracy in % of each method (row) for each number of clips of each class, the last of
-        which is `"all"` (column).
+    The rows have a `task` and a `method` each, with the metrics of `CURVE` and `logistic`, NaN where they are unknown.
+    The table has the accuracy in % of each method (row) for each number of clips of each class, the last of which is
+    `"all"` (column).
     """
     groups = rows.dropna(subset=list(CURVE)).groupby("method", sort=False)
     curves = groups[[*CURVE, "logistic"]].mean()[groups.size() == rows["task"].nunique()]

@@ -22,15 +22,11 @@ from run_scripts.embedding.embedders import (
 @dataclass(frozen=True)
 class Method:
     """
-    A way to classify clips, with one seed.
+    A way to classify clips, one of `MODES`, with a seed of random weights and of training.
 
     Args:
         name (`str`):
             The name of the column. Methods that differ only in their seed have the same name.
-        mode (`str`):
-            One of `MODES`.
-        seed (`int`):
-            The seed of random weights and of training.
         checkpoint (`str`, *optional*):
             The checkpoint that the encoder comes from. Log-mel statistics have none.
         encoder_hash (`str`, *optional*, defaults to `"log-mel statistics"`):
@@ -58,21 +54,12 @@ class Method:
 
 def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> list[Method]:
     """
-    Lists each method with each seed, in the order of the columns.
+    Lists each method with each seed, in the order of the columns. Log-mel statistics do not depend on a seed and have
+    one.
 
     Random weights do not depend on what was trained from them, so checkpoints with the same kind of encoder share one
-    method in the modes `random` and `supervised`, with the name of the first of them.
-
-    Args:
-        checkpoints (`list[str]`):
-            Folders or names of models on the Hub.
-        modes (`list[str]`):
-            Some of `MODES`.
-        num_seeds (`int`):
-            The number of seeds. Log-mel statistics do not depend on a seed and have one.
-
-    Raises:
-        `ValueError`: If there is no method, or if two checkpoints have the same name.
+    method in the modes `random` and `supervised`, with the name of the first of them. It is a [`UserError`] if there
+    is no method, or if two checkpoints have the same name.
     """
     names = [Path(checkpoint).name for checkpoint in checkpoints]
     if len(set(names)) < len(names):
@@ -81,20 +68,14 @@ def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> li
         )
     methods = [Method(LOG_MEL, mode="log-mel", seed=0)] if "log-mel" in modes else []
     for mode in MODES[1:]:
-        kinds = set()
+        first = {}  # the first checkpoint of each kind
         for checkpoint in checkpoints if mode in modes else ():
-            kind = name_kind(checkpoint) if mode in RANDOM_MODES else checkpoint
-            if kind not in kinds:
-                methods += _list_seeds(checkpoint, mode, num_seeds)
-            kinds.add(kind)
+            first.setdefault(name_kind(checkpoint) if mode in RANDOM_MODES else checkpoint, checkpoint)
+        for checkpoint in first.values():
+            name = f"{Path(checkpoint).name}, {MODE_TITLES.get(mode, mode)}"
+            for seed in range(num_seeds):
+                encoder = load_encoder(checkpoint, seed if mode in RANDOM_MODES else None)
+                methods.append(Method(name, mode, seed, checkpoint, hash_encoder(*encoder)))
     if not methods:
         raise UserError(f"The modes {', '.join(modes)} need checkpoints: pass --checkpoints.")
     return methods
-
-
-def _list_seeds(checkpoint: str, mode: str, num_seeds: int) -> list[Method]:
-    """Lists a checkpoint's method with each seed."""
-    name = f"{Path(checkpoint).name}, {MODE_TITLES.get(mode, mode)}"
-    seeds = [seed if mode in RANDOM_MODES else None for seed in range(num_seeds)]
-    hashes = [hash_encoder(*load_encoder(checkpoint, seed)) for seed in seeds]
-    return [Method(name, mode, seed, checkpoint, encoder_hash) for seed, encoder_hash in enumerate(hashes)]

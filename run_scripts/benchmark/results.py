@@ -43,11 +43,8 @@ Tables = dict[str, pd.DataFrame]
 
 def summarise(results: list[dict[str, Any]]) -> pd.DataFrame:
     """
-    Summarises results over seeds.
-
-    Returns:
-        `pd.DataFrame`: A row for each task and method, in the order of the methods' modes, with the mean and the
-        standard deviation of each metric over the seeds, and the mean of the seconds: `COLUMNS`.
+    Summarises results over seeds: a row for each task and method, in the order of the methods' modes, with the mean
+    and the standard deviation of each metric over the seeds, and the mean of the seconds: `COLUMNS`.
     """
     values = pd.DataFrame(results, columns=["task", "method", "mode", "seed", "seconds", *VALUES])
     groups = values.astype(dict.fromkeys(VALUES, float)).groupby(["task", "method"], sort=False)
@@ -70,18 +67,13 @@ def paper_rows(tasks: list[str], modes: list[str]) -> pd.DataFrame:
     reported = []
     for name in (name for name in tasks if name in TASKS):
         for mode in (mode for mode in modes if mode != "log-mel"):
-            accuracy = getattr(TASKS[name], mode.replace("-", "_"))
+            accuracy = TASKS[name].accuracies[mode]
             reported.append({"task": name, "method": f"paper, {mode}", "mode": mode, "accuracy": accuracy})
     return _sort_by_mode(pd.DataFrame(reported, columns=COLUMNS))
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """
-    Reads the results of another run from its `results.json`.
-
-    Raises:
-        `ValueError`: If the file is not the `results.json` of a benchmark.
-    """
+    """Reads the results of another run from its `results.json`. Any other file is a [`UserError`]."""
     keys = {"task", "method", "mode", "seed", "seconds", "key", *METRICS}
     try:
         results = json.loads(Path(path).read_text())
@@ -95,17 +87,8 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
 
 def earlier_rows(earlier: list[dict[str, Any]], results: list[dict[str, Any]], run: str) -> pd.DataFrame:
     """
-    Returns the rows of another run that belong beside the results of this run.
-
-    These are the rows of the same tasks, without methods whose results are among those of this run.
-
-    Args:
-        earlier (`list[dict[str, Any]]`):
-            The results of the other run.
-        results (`list[dict[str, Any]]`):
-            The results of this run.
-        run (`str`):
-            The name of the other run, which is added to the names of its methods.
+    Returns the rows of another run, whose name is added to those of its methods, that belong beside the results of
+    this run: those of the same tasks, without methods whose results are among those of this run.
     """
     tasks, keys = {result["task"] for result in results}, {result["key"] for result in results}
     others = {result["method"] for result in earlier if result["key"] not in keys}
@@ -117,15 +100,8 @@ def format_report(
     rows: pd.DataFrame, caption: str, failures: dict[str, Exception] | None = None
 ) -> tuple[str, Tables]:
     """
-    Formats the tables of all metrics.
-
-    Args:
-        rows (`pd.DataFrame`):
-            The rows to show: this run's first, then others to compare them with.
-        caption (`str`):
-            A sentence that says what the values in the tables are.
-        failures (`dict[str, Exception]`, *optional*):
-            The tasks and methods that are missing from the tables, and why.
+    Formats the tables of all metrics. The rows to show are this run's first, then others to compare them with; the
+    caption is a sentence that says what the values are; `failures` are the tasks and methods that are missing.
 
     Returns:
         `tuple[str, dict[str, pd.DataFrame]]`: The text in Markdown, and for each metric the accuracy in % of each task
@@ -147,20 +123,8 @@ def write_results(
     output_dir: Path, results: list[dict[str, Any]], rows: pd.DataFrame, text: str, tables: Tables
 ) -> None:
     """
-    Writes `results.md`, `results.json` and `results.csv`, and plots of the metrics if they can be drawn.
-
-    Args:
-        output_dir (`Path`):
-            The folder to write to.
-        results (`list[dict[str, Any]]`):
-            The results of this run, which go into `results.json`.
-        rows (`pd.DataFrame`):
-            The rows of the tables, which go into `results.csv`.
-        text (`str`), tables (`dict[str, pd.DataFrame]`):
-            What [`format_report`] returns.
-
-    Raises:
-        `OSError`: If a file other than a chart cannot be written.
+    Writes the text and the tables of [`format_report`] to `results.md`, the results of this run to `results.json` and
+    the rows of the tables to `results.csv`, and draws plots of the metrics if they can be drawn.
     """
     write_text(output_dir / "results.md", text)
     write_text(output_dir / "results.json", json.dumps(results, indent=2))

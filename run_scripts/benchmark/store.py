@@ -20,16 +20,8 @@ VERSION = 4  # Increase it when the same settings give other metrics than before
 
 class ResultsStore:
     """
-    The results on one task. Each method with each seed has a file, named by a hash of all that its metrics depend on:
-    by what the clips hold, so that a copy of their folder is not measured anew.
-
-    Args:
-        folder (`Path`):
-            The folder of the files. Its name is that of the task.
-        splits (`DatasetDict`):
-            The task's clips.
-        args ([`BenchmarkArguments`]):
-            The benchmark's arguments.
+    The results on one task, whose name is that of the folder. Each method with each seed has a file, named by a hash
+    of all that its metrics depend on: by what the clips hold, so that a copy of their folder is not measured anew.
     """
 
     def __init__(self, folder: Path, splits: DatasetDict, args: BenchmarkArguments):
@@ -70,12 +62,7 @@ class ResultsStore:
         return result | {"method": method.name}  # The checkpoint may have been renamed since.
 
     def write(self, method: Method, metrics: dict[str, float]) -> None:
-        """
-        Writes the metrics of a method, and the seconds that they took.
-
-        Raises:
-            `OSError`: If they cannot be written. If the disk is full, the message says how much room is missing.
-        """
+        """Writes the metrics of a method, and the seconds that they took."""
         result = {"task": self.folder.name, "method": method.name, "mode": method.mode, "seed": method.seed}
         result |= dict.fromkeys(METRICS) | {name: round(value, 4) for name, value in metrics.items()}
         result |= {f"num_{name}": len(split) for name, split in self.splits.items()}

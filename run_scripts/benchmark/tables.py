@@ -15,16 +15,9 @@ def build_table(rows: pd.DataFrame, value: str) -> pd.DataFrame:
 
 def format_table(table: pd.DataFrame, deviations: pd.DataFrame | None = None) -> str:
     """
-    Formats a table in Markdown.
-
-    If there are several tasks, the last row is the mean over them, for methods that have a value for each task.
-    Missing values are dashes.
-
-    Args:
-        table (`pd.DataFrame`):
-            The accuracy in % of each task (row) and method (column), NaN where there is none.
-        deviations (`pd.DataFrame`, *optional*):
-            The standard deviations, in the same form.
+    Formats the accuracy in % of each task (row) and method (column) as a table in Markdown, with the standard
+    deviations in the same form, if there are any. Missing values, which are NaN, are dashes. If there are several
+    tasks, the last row is the mean over them, for methods that have a value for each task.
     """
     if len(table) > 1:
         table = pd.concat([table, table.mean(skipna=False).to_frame("mean").T])

@@ -11,16 +11,8 @@ from run_scripts.common.errors import MissingFileError
 
 def find_tasks(tasks_dir: str, names: list[str] | None) -> list[Path]:
     """
-    Finds the folders of tasks.
-
-    Args:
-        tasks_dir (`str`):
-            The folder that holds them, `--tasks_dir`.
-        names (`list[str]`, *optional*):
-            The names of the tasks to find. Defaults to all.
-
-    Raises:
-        `FileNotFoundError`: If there are no folders, or none of a given name.
+    Finds the folders in `--tasks_dir` of the tasks of these names, by default of all. It is a [`MissingFileError`] if
+    there are none, or none of a name.
     """
     root = Path(tasks_dir).expanduser()
     if not tasks_dir.strip() or not root.is_dir():

@@ -41,24 +41,14 @@ class _ClipCheck(TorchDataset):
 
 def find_bad_clips(dataset: Dataset, audio_column: str, name: str, num_workers: int = 0) -> dict[int, ClipNote]:
     """
-    Decodes all clips of a data set and returns notes of those that cannot be used, by their rows.
-
-    Args:
-        dataset (`Dataset`):
-            The clips.
-        audio_column (`str`):
-            The column of audio.
-        name (`str`):
-            What the notes call the data set, for clips without a path.
-        num_workers (`int`, *optional*, defaults to 0):
-            The number of worker processes that decode clips.
+    Decodes all clips of a data set and returns notes of those that cannot be used, by their rows. The notes call clips
+    without a path by the name of the data set.
     """
     key = dataset._fingerprint, hash_clips(dataset, audio_column)  # The notes name the files, which the hash does not.
     if key not in _checked:
         loader = DataLoader(
             _ClipCheck(dataset, audio_column, name),
             batch_size=None,
-            collate_fn=_unchanged,
             num_workers=num_workers,
             generator=torch.Generator(),  # so that the check leaves the random state as it is
         )
@@ -67,25 +57,11 @@ def find_bad_clips(dataset: Dataset, audio_column: str, name: str, num_workers: 
     return _checked[key]
 
 
-def _unchanged(note: ClipNote | None) -> ClipNote | None:
-    return note
-
-
 def drop_bad_clips(
     splits: DatasetDict, audio_column: str | None = None, num_workers: int = 0, name: str = ""
 ) -> tuple[DatasetDict, list[ClipNote]]:
     """
     Leaves out the clips that cannot be used. All clips are decoded to find these.
-
-    Args:
-        splits (`DatasetDict`):
-            The clips.
-        audio_column (`str`, *optional*):
-            The column of audio. Defaults to the only column of type `Audio`.
-        num_workers (`int`, *optional*, defaults to 0):
-            The number of worker processes that decode clips.
-        name (`str`, *optional*, defaults to `""`):
-            The name of the data set.
 
     Returns:
         `tuple[DatasetDict, list[ClipNote]]`: The other clips, and a note of each clip that was left out.

@@ -46,14 +46,8 @@ def _read(stream: IterableDataset) -> Iterator[dict[str, Any]]:
 
 def load_labelled(name: str) -> DatasetDict:
     """
-    Loads the splits `train` and `test` of a data set that has one label per clip.
-
-    Args:
-        name (`str`):
-            A folder of audio or Parquet files, or a data set on the Hub. Its labels are in the column `label`.
-
-    Raises:
-        `ValueError`: If a split is missing or its labels are not a `ClassLabel`.
+    Loads the splits `train` and `test` of a data set that has one label per clip, in the column `label`. It is a
+    [`UserError`] if a split is missing or its labels are not a `ClassLabel`.
     """
     splits = load_rows(name)
     for split in ("train", "test"):
@@ -65,19 +59,9 @@ def load_labelled(name: str) -> DatasetDict:
 @dataclass(frozen=True)
 class LabelledClips:
     """
-    The splits of a labelled data set, ready to train a classifier on.
-
-    Args:
-        train, validation, test (`Dataset`):
-            The clips, with encoded labels.
-        audio_column, label_column (`str`):
-            The columns of audio and of labels.
-        classes (`list[str]`):
-            The names of the classes.
-        multi_label (`bool`):
-            Whether a clip may have several labels.
-        has_validation_split (`bool`):
-            Whether the data set has validation clips of its own; otherwise they were held out of the training clips.
+    The splits of a labelled data set, with encoded labels, ready to train a classifier on: the names of its classes,
+    whether a clip may have several labels, and whether the validation clips are a split of the data set or were held
+    out of the training clips.
     """
 
     train: Dataset
@@ -94,17 +78,8 @@ def prepare_clips(
     dataset: DatasetDict, label_column: str, seed: int, audio_column: str | None = None
 ) -> LabelledClips:
     """
-    Encodes the labels of a data set and splits it into training, validation and test clips.
-
-    Args:
-        dataset (`DatasetDict`):
-            The splits, `train` among them.
-        label_column (`str`):
-            The column of labels.
-        seed (`int`):
-            The seed by which splits that are missing are held out of the training clips.
-        audio_column (`str`, *optional*):
-            The column of audio. Defaults to the only column of type `Audio`.
+    Encodes the labels of a data set, which has a split `train`, and splits it into training, validation and test
+    clips. The seed is that by which splits that are missing are held out of the training clips.
 
     Raises:
         `ValueError`: If a column is missing, or the labels cannot be encoded or split.
@@ -253,18 +228,8 @@ def split_dataset(dataset: DatasetDict, label_column: str, seed: int) -> tuple[D
     Returns the training, validation and test clips of a data set whose labels are encoded.
 
     A test or validation split that is missing is held out of the training clips, with the same share of each class.
-    Clips with the same value in a column `group`, if there is one (a speaker, a recording), stay together.
-
-    Args:
-        dataset (`DatasetDict`):
-            What [`encode_labels`] returns.
-        label_column (`str`):
-            The column of labels.
-        seed (`int`):
-            The seed by which clips are held out.
-
-    Raises:
-        `ValueError`: If a class has too few clips, or the column `group` too few groups, to hold any out.
+    Clips with the same value in a column `group`, if there is one (a speaker, a recording), stay together. It is a
+    [`UserError`] if a class has too few clips, or the column `group` too few groups, to hold any out.
     """
     train, splits = dataset["train"], {}
     for split, share in HELD_OUT_SHARES.items():

@@ -33,17 +33,14 @@ BELL_RATIOS = (0.5, 1.0, 1.2, 1.5, 2.0, 2.67, 3.0)
 
 def plot_metrics(logits: np.ndarray, labels: np.ndarray, names: list[str], output_dir: Path) -> None:
     """
-    Plots the metrics of each class and, for clips of one label, the confusion matrix.
+    Plots the metrics of each class and, for clips of one label, the confusion matrix: `per_class.png` and
+    `confusion_matrix.png`.
 
     Args:
         logits (`np.ndarray` of shape `(N, num_labels)`):
             The classifier's predictions.
         labels (`np.ndarray`):
             The true classes: indices `[N]`, or vectors of 0 and 1, `[N, num_labels]`.
-        names (`list[str]`):
-            The names of the classes.
-        output_dir (`Path`):
-            The folder to write `per_class.png` and `confusion_matrix.png` to.
     """
     if labels.ndim == 2:
         plot_class_bars(average_precisions(logits, labels), names, output_dir / PER_CLASS, "average precision")
@@ -59,13 +56,8 @@ def plot_metrics(logits: np.ndarray, labels: np.ndarray, names: list[str], outpu
 
 def average_precisions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
-    Computes the average precision of each class, `[num_labels]`, and NaN for a class that occurs in no clip.
-
-    Args:
-        logits (`np.ndarray` of shape `(N, num_labels)`):
-            The classifier's predictions.
-        labels (`np.ndarray` of shape `(N, num_labels)`):
-            Vectors of 0 and 1.
+    Computes the average precision of each class, `[num_labels]`, and NaN for a class that occurs in no clip, from the
+    classifier's predictions and vectors of 0 and 1, both `[N, num_labels]`.
     """
     scored = zip(labels.T, logits.T)
     return np.array([average_precision_score(truth, score) if truth.any() else np.nan for truth, score in scored])
@@ -118,17 +110,9 @@ def write_model_card(
     output_dir: Path, results: dict[str, Any], recipe: dict[str, Any], origin: dict[str, Any]
 ) -> None:
     """
-    Writes the model card of a classifier and the clip that its page on the Hub offers to classify.
-
-    Args:
-        output_dir (`Path`):
-            The folder of the model, which has its name, and those of `PLOTS` that were drawn.
-        results (`dict[str, Any]`):
-            What `train_classifier` returns: the metrics on the test split, and the size of the data.
-        recipe (`dict[str, Any]`):
-            What [`describe_recipe`] returns.
-        origin (`dict[str, Any]`):
-            What [`describe_origin`] returns.
+    Writes the model card of a classifier and the clip that its page on the Hub offers to classify. The folder is that
+    of the model, which has its name, and those of `PLOTS` that were drawn; `results` is what `train_classifier`
+    returns.
     """
     write_example(output_dir)
     name = output_dir.resolve().name

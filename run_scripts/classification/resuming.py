@@ -1,7 +1,6 @@
 """Where a run starts: in a folder that no other run has used, or at a checkpoint of a run with the same settings."""
 
 import json
-import logging
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,10 +14,8 @@ from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.trainer import ClassificationArguments
 from run_scripts.common.errors import MissingFileError, UserError
 from run_scripts.common.files import write_json
-from run_scripts.common.resume import check_settings
+from run_scripts.common.resume import check_settings, find_checkpoints, find_newest_whole
 
-
-logger = logging.getLogger(__name__)
 
 # The settings of the run in the folder. The Trainer does not push a file whose name begins with an underscore.
 SETTINGS = "_settings.json"
@@ -47,12 +44,9 @@ TRAINING_SETTINGS = (
 
 def choose_checkpoint(args: ClassificationArguments) -> Path | None:
     """
-    Finds the checkpoint from which training resumes, or `None` if it starts from the beginning.
-
-    Args:
-        args ([`ClassificationArguments`]):
-            The output folder, and `resume_from_checkpoint`: a checkpoint's folder, or `"latest"` for the newest whole
-            one in the output folder, if there is any.
+    Finds the checkpoint from which training resumes, or `None` if it starts from the beginning:
+    `resume_from_checkpoint` is a checkpoint's folder, or `"latest"` for the newest whole one in the output folder, if
+    there is any.
 
     Raises:
         `FileNotFoundError`: If the folder is not a checkpoint of the Trainer.
@@ -62,14 +56,19 @@ def choose_checkpoint(args: ClassificationArguments) -> Path | None:
     output_dir = Path(args.output_dir)
     if args.overwrite_output_dir:
         if args.should_save:
-            for checkpoint in find_checkpoints(output_dir):
+            for checkpoint in _find_written_checkpoints(output_dir):
                 shutil.rmtree(checkpoint)
         return None
     if args.resume_from_checkpoint not in (None, "latest"):
         return _check_checkpoint(Path(args.resume_from_checkpoint), output_dir)
-    checkpoints = find_checkpoints(output_dir)
+    checkpoints = _find_written_checkpoints(output_dir)
     if args.resume_from_checkpoint == "latest" and checkpoints:
-        return _newest_whole_checkpoint(checkpoints, output_dir)
+        if checkpoint := find_newest_whole(checkpoints, find_damage):
+            return checkpoint
+        raise UserError(
+            f"No checkpoint in {output_dir} is whole: pass --overwrite_output_dir to start anew, or another "
+            "--output_dir."
+        )
     if checkpoints or (output_dir / "config.json").is_file():
         what = "an earlier run" if checkpoints else "a model"
         raise UserError(
@@ -79,14 +78,9 @@ def choose_checkpoint(args: ClassificationArguments) -> Path | None:
     return None
 
 
-def find_checkpoints(output_dir: Path) -> list[Path]:
-    """
-    The Trainer's checkpoints in a folder, in the order of their steps. The Trainer writes its state last: a folder
-    without it is what an interrupted run had not finished writing.
-    """
-    folders = [state.parent for state in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")]
-    steps = {folder: folder.name.rpartition("-")[2] for folder in folders}
-    return sorted((folder for folder in folders if steps[folder].isdigit()), key=lambda folder: int(steps[folder]))
+def _find_written_checkpoints(output_dir: Path) -> list[Path]:
+    """The checkpoints without those that were not finished: the Trainer writes its state last."""
+    return [path for path in find_checkpoints(output_dir) if (path / TRAINER_STATE_NAME).is_file()]
 
 
 def _check_checkpoint(checkpoint: Path, output_dir: Path) -> Path:
@@ -99,17 +93,6 @@ def _check_checkpoint(checkpoint: Path, output_dir: Path) -> Path:
     if damage := find_damage(checkpoint):
         raise UserError(f"--resume_from_checkpoint {checkpoint} is damaged ({damage}): resume from another one.")
     return checkpoint
-
-
-def _newest_whole_checkpoint(checkpoints: list[Path], output_dir: Path) -> Path:
-    for checkpoint in reversed(checkpoints):
-        damage = find_damage(checkpoint)
-        if damage is None:
-            return checkpoint
-        logger.warning(f"{checkpoint} is damaged ({damage}): falling back to the one before it.")
-    raise UserError(
-        f"No checkpoint in {output_dir} is whole: pass --overwrite_output_dir to start anew, or another --output_dir."
-    )
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -138,18 +121,8 @@ def settle(
 ) -> None:
     """
     Writes the settings of the run into the output folder, after a check that they are those of the run that it
-    continues.
-
-    Args:
-        checkpoint (`Path`, *optional*):
-            The checkpoint that training resumes from. The settings of its run are beside it.
-        model_args, data_args, args ([`ModelArguments`], [`DataArguments`], [`ClassificationArguments`]):
-            The run's arguments.
-        sizes (`dict[str, Any]`):
-            The number of classes and of training clips, `num_classes` and `num_train`.
-
-    Raises:
-        `ValueError`: If settings differ; the message names them.
+    continues, which are beside its checkpoint. `sizes` are the numbers of classes and of training clips, `num_classes`
+    and `num_train`.
     """
     settings = {name: getattr(model_args, name) for name in ("mode", "model_name_or_path", "freeze_batch_norm")}
     if model_args.model_name_or_path is None:

@@ -47,17 +47,7 @@ CLASSES_SHOWN = 10
 def build_model(
     arguments: ModelArguments, classes: list[str], multi_label: bool = False
 ) -> tuple[COLAForAudioClassification, COLAFeatureExtractor]:
-    """
-    Builds the classifier of the given mode, and its feature extractor.
-
-    Args:
-        arguments ([`ModelArguments`]):
-            The mode, and the checkpoint or the encoder.
-        classes (`list[str]`):
-            The names of the classes.
-        multi_label (`bool`, *optional*, defaults to `False`):
-            Whether a clip may have several labels.
-    """
+    """Builds the classifier of a mode from its checkpoint or encoder, and its feature extractor."""
     checkpoint = arguments.model_name_or_path
     labels = {
         "label2id": {name: i for i, name in enumerate(classes)},

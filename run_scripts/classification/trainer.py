@@ -213,15 +213,9 @@ class StopOnSignal(TrainerCallback):
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> torch.Tensor:
     """
-    Computes weights by which each class counts as much as any other, `[num_classes]`. The weight of a class without
-    clips is 1.
-
-    Args:
-        labels (`np.ndarray` of shape `(N,)` or `(N, num_classes)`):
-            The labels of the training clips: class indices, or vectors of 0 and 1. For vectors, the weight of a class
-            is the number of clips without the label over that of clips with it.
-        num_classes (`int`):
-            The number of classes.
+    Computes weights by which each class counts as much as any other, `[num_classes]`, from the labels of the training
+    clips: class indices `[N]`, or vectors of 0 and 1, `[N, num_classes]`. For vectors, the weight of a class is the
+    number of clips without the label over that of clips with it. The weight of a class without clips is 1.
     """
     weights = np.ones(num_classes)
     if labels.ndim == 2:

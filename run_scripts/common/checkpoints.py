@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.constants import HF_HUB_CACHE
-from huggingface_hub.file_download import repo_folder_name
 from safetensors import SafetensorError
 from transformers import PretrainedConfig, set_seed
 
 from feature_extraction import COLAFeatureExtractor
+from feature_extraction.loading import look_up_on_hub
 from modeling_cola import COLAConfig, COLAModel, COLAPreTrainedModel
 from run_scripts.common.errors import UserError, as_user_error
 from run_scripts.common.hub import hub_name
@@ -21,8 +19,6 @@ Model = TypeVar("Model", bound=COLAPreTrainedModel)
 
 # How many names of weights a message lists.
 NAMES_SHOWN = 3
-
-LOOK_UP_SECONDS = 10
 
 
 def load_config(checkpoint: str | os.PathLike, **kwargs: Any) -> COLAConfig:
@@ -35,7 +31,7 @@ def load_config(checkpoint: str | os.PathLike, **kwargs: Any) -> COLAConfig:
     """
     try:
         if not Path(checkpoint).exists() and hub_name(str(checkpoint)) is not None:
-            _look_up_on_hub(str(checkpoint))
+            look_up_on_hub(str(checkpoint), "model")
         values, _ = PretrainedConfig.get_config_dict(checkpoint)
     except OSError:
         values = {}
@@ -50,18 +46,6 @@ def load_config(checkpoint: str | os.PathLike, **kwargs: Any) -> COLAConfig:
         )
     with as_user_error(f"The config.json of the checkpoint {checkpoint} cannot be used"):
         return COLAConfig.from_pretrained(checkpoint, **kwargs)
-
-
-def _look_up_on_hub(name: str) -> None:
-    """
-    Asks the Hub whether it has a model that was never loaded here: Transformers would try for most of a minute. It is
-    an `OSError` if the Hub does not have it, or cannot be reached.
-    """
-    if not (Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")).exists():
-        try:
-            HfApi().model_info(name, timeout=LOOK_UP_SECONDS)
-        except Exception as error:  # of the HTTP library, which differs between versions of huggingface_hub
-            raise OSError(str(error)) from error
 
 
 def load_checkpoint(cls: type[Model], checkpoint: str | os.PathLike, **kwargs: Any) -> Model:

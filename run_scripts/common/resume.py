@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import count, takewhile
 from pathlib import Path
@@ -88,6 +89,22 @@ class PartStore:
         """Removes what a run that was killed had begun to write."""
         for folder in (self.output_dir, self.folder):
             remove_temporary_files(folder)
+
+
+def find_checkpoints(output_dir: Path) -> list[Path]:
+    """The folders `checkpoint-<step>` in `output_dir`, whole or not, in the order of their steps."""
+    found = [path for path in output_dir.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def find_newest_whole(checkpoints: list[Path], find_damage: Callable[[Path], str | None]) -> Path | None:
+    """Finds the last checkpoint that is not damaged, if there is any, and warns of those that it passes over."""
+    for checkpoint in reversed(checkpoints):
+        damage = find_damage(checkpoint)
+        if damage is None:
+            return checkpoint
+        logger.warning(f"{checkpoint} is damaged ({damage}): falling back to the one before it.")
+    return None
 
 
 def check_settings(

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from feature_extraction import ClipNote, Position, ReaderState
 from run_scripts.common.errors import FileError, MissingFileError, UserError
 from run_scripts.common.files import checkpoint_size, make_output_dir, written_whole
-from run_scripts.common.resume import check_settings
+from run_scripts.common.resume import check_settings, find_checkpoints, find_newest_whole
 from run_scripts.common.skipped import count_by_kind
 from run_scripts.pretraining.arguments import PretrainingArguments
 
@@ -90,18 +90,11 @@ class RunState:
 
 def prepare_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limit: int) -> None:
     """
-    Makes the output folder, and checks that it can be written to and has room for the checkpoints to come.
-
-    Args:
-        output_dir (`Path`):
-            The folder, which may exist.
-        model (`torch.nn.Module`):
-            The model, whose size decides that of a checkpoint.
-        save_total_limit (`int`):
-            How many checkpoints are kept; 0 or less keeps all, of which only the next one is checked for.
+    Makes the output folder, and checks that it can be written to and has room for the checkpoints to come. With a
+    `save_total_limit` of 0 or less, which keeps all, only the next one is checked for.
 
     Raises:
-        `OSError`: if the folder cannot be made or written to, or if its disk has too little room.
+        `OSError`: If the folder cannot be made or written to, or if its disk has too little room.
     """
     make_output_dir(output_dir)
     # A new checkpoint is written before the oldest one is removed; those that are there need no further room.
@@ -113,12 +106,6 @@ def prepare_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limi
             f"--output_dir {output_dir} is on a disk with {free / 1e6:.0f} MB free, but {num_checkpoints} "
             f"checkpoints take {needed / 1e6:.0f} MB: make room, or lower --save_total_limit."
         )
-
-
-def find_checkpoints(output_dir: Path) -> list[Path]:
-    """The folders `checkpoint-<step>` in `output_dir`, whole or not, in the order of their steps."""
-    found = [path for path in output_dir.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def save_checkpoint(
@@ -160,18 +147,13 @@ def _remove_oldest_checkpoints(output_dir: Path, save_total_limit: int) -> None:
 
 def choose_checkpoint(resume_from_checkpoint: str | None, output_dir: Path) -> Path | None:
     """
-    The checkpoint to resume from, the same one for every process, or `None` where the run starts anew.
-
-    Args:
-        resume_from_checkpoint (`str`, *optional*):
-            The path of a checkpoint, or `"latest"` for the newest whole one in `output_dir`, if there is any.
-        output_dir (`Path`):
-            The folder of the run.
+    Chooses the checkpoint to resume from, the same one for every process, or `None` where the run starts anew: the
+    path of one, or `"latest"` for the newest whole one in `output_dir`, if there is any.
 
     Raises:
-        `ValueError`: if `output_dir` holds checkpoints and the run is not to be resumed, or if the checkpoint, or
+        `ValueError`: If `output_dir` holds checkpoints and the run is not to be resumed, or if the checkpoint, or
             every checkpoint in the folder, is damaged.
-        `FileNotFoundError`: if there is no checkpoint at the path.
+        `FileNotFoundError`: If there is no checkpoint at the path.
     """
     if resume_from_checkpoint is None:
         if find_checkpoints(output_dir):
@@ -197,15 +179,9 @@ def _find_newest_whole_checkpoint(output_dir: Path) -> Path | None:
     found: list[Path | None | UserError] = [None]
     if PartialState().is_main_process:
         checkpoints = find_checkpoints(output_dir)
-        for checkpoint in reversed(checkpoints):
-            damage = _find_damage(checkpoint)
-            if damage is None:
-                found = [checkpoint]
-                break
-            logger.warning(f"{checkpoint} is damaged ({damage}): falling back to the one before it.")
-        else:
-            if checkpoints:
-                found = [UserError(f"No checkpoint in {output_dir} is whole: start anew in another --output_dir.")]
+        found = [find_newest_whole(checkpoints, _find_damage)]
+        if checkpoints and found == [None]:
+            found = [UserError(f"No checkpoint in {output_dir} is whole: start anew in another --output_dir.")]
     broadcast_object_list(found)
     (result,) = found
     if isinstance(result, UserError):
@@ -216,10 +192,7 @@ def _find_newest_whole_checkpoint(output_dir: Path) -> Path | None:
 def load_run_state(checkpoint: Path, arguments: dict[str, Any], process_index: int) -> RunState:
     """
     Loads the state of this process's run, after a check that a run with these arguments is the one that the checkpoint
-    was written by.
-
-    Raises:
-        `ValueError`: if it is not; the message names the arguments that differ.
+    was written by. The error names the arguments that differ.
     """
     earlier = json.loads((checkpoint / MANIFEST).read_text())["arguments"]
     check_settings(checkpoint, earlier, arguments, OTHER_RUN)
@@ -236,12 +209,7 @@ def save_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> No
 
 
 def load_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:
-    """
-    Loads the weights that [`save_best_weights`] wrote at this step.
-
-    Raises:
-        `OSError`: if they are missing, or of another step.
-    """
+    """Loads the weights that [`save_best_weights`] wrote. It is a [`FileError`] if they are of another step."""
     path = output_dir / BEST_WEIGHTS
     with safe_open(path, framework="pt") as file:
         saved = file.metadata()["step"]

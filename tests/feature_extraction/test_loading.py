@@ -402,7 +402,7 @@ def test_rows_of_the_hub_may_name_no_files_of_this_computer(tmp_path, monkeypatc
     load, build = loading.load_dataset, loading.load_dataset_builder
     monkeypatch.setattr(loading, "load_dataset", lambda *_: load("parquet", data_dir=str(folder)))
     monkeypatch.setattr(loading, "load_dataset_builder", lambda *_: build("parquet", data_dir=str(folder)))
-    monkeypatch.setattr(loading, "_look_up_on_hub", lambda _: None)
+    monkeypatch.setattr(loading, "look_up_on_hub", lambda _: None)
     with pytest.raises(PermissionError, match=f"some/one has a row that names the audio file {tmp_path}/a.flac"):
         next(
             iter(

@@ -26,9 +26,10 @@ from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
 from run_scripts.common.lock import locked
 from run_scripts.common.plots import plot_training_curves
+from run_scripts.common.resume import find_checkpoints
 from run_scripts.common.skipped import SkippedClips
 from run_scripts.pretraining import loop
-from run_scripts.pretraining.checkpointing import RESUME, RunState, find_checkpoints
+from run_scripts.pretraining.checkpointing import RESUME, RunState
 from run_scripts.pretraining.objectives import OBJECTIVES
 
 

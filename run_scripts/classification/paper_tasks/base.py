@@ -25,7 +25,7 @@ SHARES_WITHOUT_TEST = (7 / 8, 1 / 8, 0.0)  # if the test split is given, the res
 SEED = 0
 
 
-class Clip(NamedTuple):
+class TaskClip(NamedTuple):
     """A labelled clip of a data set."""
 
     split: str
@@ -34,7 +34,7 @@ class Clip(NamedTuple):
 
 
 # What a loader returns: the names of all classes, in the order of their numbers, and the clips of all splits.
-Clips = tuple[list[str], list[Clip]]
+Clips = tuple[list[str], list[TaskClip]]
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,8 @@ class Task:
             The name of the task, which is its key in `TASKS`.
         num_classes (`int`):
             Number of classes of the complete data set.
-        random (`float`):
-            Test accuracy in % that the paper reports for a linear classifier on a randomly initialized encoder.
-        supervised (`float`):
-            Test accuracy in % that the paper reports for supervised training from scratch.
-        frozen (`float`):
-            Test accuracy in % that the paper reports for a linear classifier on the frozen COLA encoder.
-        fine_tuned (`float`):
-            Test accuracy in % that the paper reports for fine-tuning the COLA encoder.
+        accuracies (`dict[str, float]`):
+            Test accuracy in % that the paper reports in each mode of `run_classification.py`.
         homepage (`str`):
             Where to download the data set.
         licence (`str`):
@@ -67,10 +61,7 @@ class Task:
 
     name: str
     num_classes: int
-    random: float
-    supervised: float
-    frozen: float
-    fine_tuned: float
+    accuracies: dict[str, float]
     homepage: str
     licence: str
     layout: str
@@ -120,7 +111,7 @@ class Task:
         return _to_datasets(by_split, names)
 
 
-def _to_datasets(clips_by_split: dict[str, list[Clip]], names: list[str]) -> "DatasetDict":
+def _to_datasets(clips_by_split: dict[str, list[TaskClip]], names: list[str]) -> "DatasetDict":
     """Makes a data set of the clips of each split, with their audio left encoded."""
     from datasets import Audio, ClassLabel, Dataset, DatasetDict
 
@@ -148,15 +139,9 @@ def inner_folder(root: Path, name: str) -> Path:
 
 def find_files(root: Path, pattern: str) -> list[str]:
     """
-    Finds the files that match a glob pattern. Hidden files are skipped, such as the `._a.wav` that macOS leaves next
-    to `a.wav`.
-
-    Returns:
-        `list[str]`: Their paths relative to `root`, with `/` as the separator, sorted so that the order is the same on
-        every machine.
-
-    Raises:
-        `FileNotFoundError`: if no file matches.
+    Finds the files that match a glob pattern, and returns their paths relative to `root`, with `/` as the separator,
+    sorted so that the order is the same on every machine. Hidden files are skipped, such as the `._a.wav` that macOS
+    leaves next to `a.wav`. It is a [`MissingFileError`] if no file matches.
     """
     found = sorted(path.relative_to(root).as_posix() for path in root.glob(pattern) if not path.name.startswith("."))
     if not found:
@@ -166,10 +151,7 @@ def find_files(root: Path, pattern: str) -> list[str]:
 
 def require_files(root: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
     """
-    Checks that all the wanted files or folders of `root` were found.
-
-    Raises:
-        `FileNotFoundError`: if some are missing. The message names the first three.
+    Checks that all the wanted files or folders of `root` were found. The error names the first three that were not.
     """
     missing = sorted(set(wanted).difference(found))
     if missing:
@@ -179,16 +161,8 @@ def require_files(root: Path, wanted: Iterable[str], found: Iterable[str]) -> No
 
 def seeded_splits(names: Iterable[str], shares: tuple[float, float, float] = SHARES) -> dict[str, str]:
     """
-    Assigns each name to a split at random, from a fixed seed.
-
-    Args:
-        names (`Iterable[str]`):
-            The names of clips, speakers or locations. Their order and duplicates do not matter.
-        shares (`tuple[float, float, float]`, *optional*, defaults to `SHARES`):
-            The shares of the training, validation and test splits.
-
-    Returns:
-        `dict[str, str]`: The split of each name.
+    Assigns each name, of a clip, speaker or location, to the training, validation or test split at random, from a
+    fixed seed, in these shares. The order of the names and duplicates do not matter.
     """
     names = sorted(set(names))
     np.random.default_rng(SEED).shuffle(names)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from run_scripts.classification.paper_tasks.base import (
     SHARES_WITHOUT_TEST,
-    Clip,
     Clips,
     Task,
+    TaskClip,
     find_files,
     require_files,
     seeded_splits,
@@ -36,21 +36,14 @@ def load_dcase2018_birds(root: Path, held_out_set: str | None = None) -> Clips:
     else:
         splits = seeded_splits([path for path in labels if sets[path] != held_out_set], SHARES_WITHOUT_TEST)
         splits |= {path: "test" for path in labels if sets[path] == held_out_set}
-    clips = [Clip(splits[path], str(root / path), labels[path]) for path in sorted(labels)]
+    clips = [TaskClip(splits[path], str(root / path), labels[path]) for path in sorted(labels)]
     return list(BIRD_LABELS.values()), clips
 
 
 def read_tables(root: Path) -> tuple[dict[str, str], dict[str, str]]:
     """
-    Reads the tables in the folder labels. The sets are identified by the column `datasetid`, since the names of the
-    tables differ between downloads.
-
-    Returns:
-        The label of each recording, and the set that it belongs to.
-
-    Raises:
-        `FileNotFoundError`: if there is no table for one of the three sets.
-        `ValueError`: if a table lacks one of the columns.
+    Reads the tables in the folder labels: the label of each recording, and the set that it belongs to. The sets are
+    identified by the column `datasetid`, since the names of the tables differ between downloads.
     """
     labels, sets = {}, {}
     for table in find_files(root, "labels/*.csv"):
@@ -70,10 +63,7 @@ def read_tables(root: Path) -> tuple[dict[str, str], dict[str, str]]:
 DCASE2018_BIRDS = Task(
     name="dcase2018_birds",
     num_classes=2,
-    random=49.6,
-    supervised=79.4,
-    frozen=77.0,
-    fine_tuned=80.2,
+    accuracies={"random": 49.6, "supervised": 79.4, "frozen": 77.0, "fine-tuned": 80.2},
     homepage="https://dcase.community/challenge2018/task-bird-audio-detection",
     licence="each of the three sets has its own: see the homepage",
     layout="audio/<set>/<itemid>.wav and labels/<set>.csv (itemid,datasetid,hasbird) for the sets "

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from run_scripts.classification.paper_tasks.base import (
-    Clip,
     Clips,
     Task,
+    TaskClip,
     find_files,
     inner_folder,
     require_files,
@@ -33,7 +33,7 @@ def load_librispeech(root: Path) -> Clips:
     else:
         speakers = sorted(utterances, key=lambda speaker: (len(speaker), speaker))  # the order of the numbers
     clips = [
-        Clip(split, str(root / path), speaker)
+        TaskClip(split, str(root / path), speaker)
         for speaker, paths in utterances.items()
         for path, split in sorted(seeded_splits(paths).items())
     ]
@@ -50,10 +50,7 @@ def read_speakers(path: Path) -> list[str]:
 LIBRISPEECH_SPEAKER = Task(
     name="librispeech_speaker",
     num_classes=251,
-    random=0.4,
-    supervised=100.0,
-    frozen=100.0,
-    fine_tuned=100.0,
+    accuracies={"random": 0.4, "supervised": 100.0, "frozen": 100.0, "fine-tuned": 100.0},
     homepage="https://www.openslr.org/12",
     licence="CC BY 4.0",
     layout="LibriSpeech/train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac and, if all speakers "

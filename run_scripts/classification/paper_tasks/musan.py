@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from run_scripts.classification.paper_tasks.base import Clip, Clips, Task, find_files, inner_folder, seeded_splits
+from run_scripts.classification.paper_tasks.base import Clips, Task, TaskClip, find_files, inner_folder, seeded_splits
 
 
 CLASSES = ["music", "speech", "noise"]
@@ -19,17 +19,14 @@ def load_musan(root: Path) -> Clips:
     clips = []
     for label in CLASSES:
         splits = seeded_splits(find_files(root, f"{label}/**/*.wav"))
-        clips += [Clip(split, str(root / path), label) for path, split in sorted(splits.items())]
+        clips += [TaskClip(split, str(root / path), label) for path, split in sorted(splits.items())]
     return CLASSES, clips
 
 
 MUSAN = Task(
     name="musan",
     num_classes=3,
-    random=56.8,
-    supervised=99.3,
-    frozen=99.1,
-    fine_tuned=99.4,
+    accuracies={"random": 56.8, "supervised": 99.3, "frozen": 99.1, "fine-tuned": 99.4},
     homepage="https://www.openslr.org/17",
     licence="CC BY 4.0; the data set states the licence of each file",
     layout="musan/{music,speech,noise}/<source>/**/*.wav",

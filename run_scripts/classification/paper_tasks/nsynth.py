@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from run_scripts.classification.paper_tasks.base import Clip, Clips, Task, find_files, require_files
+from run_scripts.classification.paper_tasks.base import Clips, Task, TaskClip, find_files, require_files
 from run_scripts.common.errors import UserError
 
 
@@ -40,17 +40,14 @@ def load_nsynth(root: Path) -> Clips:
             for note, description in sorted(notes.items())
         }
         require_files(root, families, find_files(root, f"{folder}/audio/*.wav"))
-        clips += [Clip(split, str(root / path), family) for path, family in families.items()]
+        clips += [TaskClip(split, str(root / path), family) for path, family in families.items()]
     return FAMILIES, clips
 
 
 NSYNTH = Task(
     name="nsynth",
     num_classes=11,
-    random=20.8,
-    supervised=70.7,
-    frozen=63.4,
-    fine_tuned=73.0,
+    accuracies={"random": 20.8, "supervised": 70.7, "frozen": 63.4, "fine-tuned": 73.0},
     homepage="https://magenta.tensorflow.org/datasets/nsynth",
     licence="CC BY 4.0",
     layout="nsynth-train, nsynth-valid and nsynth-test, each with examples.json and audio/<note>.wav",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from run_scripts.classification.paper_tasks.base import SEED, SPLITS, Clip, Clips, Task, find_files, require_files
+from run_scripts.classification.paper_tasks.base import SEED, SPLITS, Clips, Task, TaskClip, find_files, require_files
 from run_scripts.common.errors import UserError
 
 
@@ -60,7 +60,7 @@ def load_speech_commands_v2(root: Path) -> Clips:
     the 35 words is a class, and the background noise is not used.
     """
     paths = split_recordings(root, WORDS_V2)
-    return WORDS_V2, [Clip(split, str(root / path), word_of(path)) for split in SPLITS for path in paths[split]]
+    return WORDS_V2, [TaskClip(split, str(root / path), word_of(path)) for split in SPLITS for path in paths[split]]
 
 
 def word_of(path: str) -> str:
@@ -70,17 +70,8 @@ def word_of(path: str) -> str:
 
 def split_recordings(root: Path, words: list[str]) -> dict[str, list[str]]:
     """
-    Finds the recordings of words that belong to each split.
-
-    Args:
-        root (`Path`):
-            The folder of the data set.
-        words (`list[str]`):
-            The words of this version.
-
-    Raises:
-        `FileNotFoundError`: if words or listed recordings are missing.
-        `ValueError`: if there are words that this version does not have.
+    Finds the recordings of the words of this version that belong to each split. It is an error if words or listed
+    recordings are missing, or if there are words that this version does not have.
     """
     files = [path for path in find_files(root, "*/*.wav") if not path.startswith("_")]
     found = {word_of(path) for path in files}
@@ -98,45 +89,30 @@ def split_recordings(root: Path, words: list[str]) -> dict[str, list[str]]:
     return {split: [path for path in splits if splits[path] == split] for split in SPLITS}
 
 
-def read_official_test(root: Path) -> list[Clip]:
+def read_official_test(root: Path) -> list[TaskClip]:
     """Finds the clips of the official test set of version 1, which has a folder for each of the 12 classes."""
     paths = find_files(root, "*/*.wav")
     require_files(root, [*COMMANDS, UNKNOWN, SILENCE], {word_of(path) for path in paths})
-    return [Clip("test", str(root / path), word_of(path)) for path in paths]
+    return [TaskClip("test", str(root / path), word_of(path)) for path in paths]
 
 
-def draw_clips(root: Path, split: str, paths: list[str], rng: np.random.Generator) -> list[Clip]:
+def draw_clips(root: Path, split: str, paths: list[str], rng: np.random.Generator) -> list[TaskClip]:
     """Takes all commands of a split of version 1, and draws its clips of `_unknown_` and `_silence_`."""
     commands = [path for path in paths if word_of(path) in COMMANDS]
     others = [path for path in paths if word_of(path) not in COMMANDS]
     count = math.ceil(len(commands) * OTHERS_PERCENTAGE / 100)
-    clips = [Clip(split, str(root / path), word_of(path)) for path in commands]
-    clips += [Clip(split, str(root / path), UNKNOWN) for path in rng.permutation(others)[:count].tolist()]
+    clips = [TaskClip(split, str(root / path), word_of(path)) for path in commands]
+    clips += [TaskClip(split, str(root / path), UNKNOWN) for path in rng.permutation(others)[:count].tolist()]
     first, last = NOISE_PARTS[split]
-    clips += [Clip(split, crop, SILENCE) for crop in crop_noise(root, first, last, count, rng)]
+    clips += [TaskClip(split, crop, SILENCE) for crop in crop_noise(root, first, last, count, rng)]
     return clips
 
 
 def crop_noise(root: Path, first: float, last: float, count: int, rng: np.random.Generator) -> list[bytes]:
     """
-    Crops random seconds of the background noise.
-
-    Args:
-        root (`Path`):
-            The folder of the data set.
-        first, last (`float`):
-            The part of each recording to crop from, as fractions of its duration.
-        count (`int`):
-            Number of crops.
-        rng (`np.random.Generator`):
-            Draws the recordings and the positions.
-
-    Returns:
-        `list[bytes]`: The crops as WAV files of 1 s.
-
-    Raises:
-        `FileNotFoundError`: if there is no background noise.
-        `ValueError`: if a recording is too short.
+    Crops random seconds of the background noise, as WAV files, from the part of each recording between `first` and
+    `last`, which are fractions of its duration. It is an error if there is no background noise, or if a recording is
+    too short.
     """
     # A crop has no path of its own. Columns for its start and duration would be empty in nine rows of ten, and all
     # code that reads the rows would have to handle them, so the rows hold the crops themselves: 76 MB in all.
@@ -161,10 +137,7 @@ def crop_noise(root: Path, first: float, last: float, count: int, rng: np.random
 SPEECH_COMMANDS_V1 = Task(
     name="speech_commands_v1",
     num_classes=12,
-    random=62.9,
-    supervised=97.2,
-    frozen=71.7,
-    fine_tuned=98.1,
+    accuracies={"random": 62.9, "supervised": 97.2, "frozen": 71.7, "fine-tuned": 98.1},
     homepage="https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.01.tar.gz",
     licence="CC BY 4.0",
     layout="<word>/<speaker>_nohash_<n>.wav for 30 words, _background_noise_/*.wav, validation_list.txt and "
@@ -175,10 +148,7 @@ SPEECH_COMMANDS_V1 = Task(
 SPEECH_COMMANDS_V2 = Task(
     name="speech_commands_v2",
     num_classes=35,
-    random=4.0,
-    supervised=94.3,
-    frozen=62.4,
-    fine_tuned=95.5,
+    accuracies={"random": 4.0, "supervised": 94.3, "frozen": 62.4, "fine-tuned": 95.5},
     homepage="https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
     licence="CC BY 4.0",
     layout="<word>/<speaker>_nohash_<n>.wav for 35 words, validation_list.txt and testing_list.txt",

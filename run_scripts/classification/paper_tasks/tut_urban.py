@@ -5,9 +5,9 @@ from pathlib import Path
 from run_scripts.classification.paper_tasks.base import (
     SHARES,
     SHARES_WITHOUT_TEST,
-    Clip,
     Clips,
     Task,
+    TaskClip,
     find_files,
     inner_folder,
     require_files,
@@ -58,16 +58,11 @@ def load_tut_urban_2018(root: Path) -> Clips:
         splits |= dict.fromkeys(test, "test")
     else:
         splits = split_by_location(files, scenes, locations, SHARES)
-    return SCENES, [Clip(splits[path], str(root / path), scenes[path]) for path in sorted(splits)]
+    return SCENES, [TaskClip(splits[path], str(root / path), scenes[path]) for path in sorted(splits)]
 
 
 def read_list(root: Path, name: str, files: list[str]) -> list[str]:
-    """
-    Reads the paths in the first column of a tab-separated list, with or without a header.
-
-    Raises:
-        `FileNotFoundError`: if the list or some of its files are missing.
-    """
+    """Reads the paths in the first column of a tab-separated list, with or without a header. Its files must exist."""
     lines = (root / name).read_text(encoding="utf-8").splitlines()
     cells = [line.split("\t")[0].strip() for line in lines]
     listed = [cell for cell in cells if cell.endswith(".wav")]
@@ -79,21 +74,8 @@ def split_by_location(
     paths: list[str], scenes: dict[str, str], locations: dict[str, str], shares: tuple[float, float, float]
 ) -> dict[str, str]:
     """
-    Splits recordings at random, so that all recordings of one location are in the same split and every scene is in all
-    of them.
-
-    Args:
-        paths (`list[str]`):
-            The recordings to split.
-        scenes (`dict[str, str]`):
-            The scene of each recording.
-        locations (`dict[str, str]`):
-            The location of each recording.
-        shares (`tuple[float, float, float]`):
-            The shares of the training, validation and test splits.
-
-    Returns:
-        `dict[str, str]`: The split of each recording.
+    Splits recordings at random in these shares, so that all recordings of one location are in the same split and every
+    scene is in all of them. Returns the split of each recording.
     """
     scene_of = {locations[path]: scenes[path] for path in paths}
     split_of = {}
@@ -105,10 +87,7 @@ def split_by_location(
 TUT_URBAN_2018 = Task(
     name="tut_urban_2018",
     num_classes=10,
-    random=8.6,
-    supervised=98.2,
-    frozen=94.1,
-    fine_tuned=99.2,
+    accuracies={"random": 8.6, "supervised": 98.2, "frozen": 94.1, "fine-tuned": 99.2},
     homepage="https://zenodo.org/records/1228142",
     licence="Tampere University of Technology's own, for non-commercial use: see the homepage",
     layout="TUT-urban-acoustic-scenes-2018-development/ with meta.csv, "

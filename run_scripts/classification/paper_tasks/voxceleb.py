@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from run_scripts.classification.paper_tasks.base import Clip, Clips, Task, find_files, require_files
+from run_scripts.classification.paper_tasks.base import Clips, Task, TaskClip, find_files, require_files
 from run_scripts.common.errors import UserError
 
 
@@ -19,17 +19,14 @@ def load_voxceleb1(root: Path) -> Clips:
             raise UserError(f"{table}, line {number}, must be <1|2|3> <path>, but is {line!r}.")
         splits[f"wav/{path.strip()}"] = PARTS[part]
     require_files(root, splits, find_files(root, "wav/*/*/*.wav"))
-    clips = [Clip(splits[path], str(root / path), path.split("/")[1]) for path in sorted(splits)]
+    clips = [TaskClip(splits[path], str(root / path), path.split("/")[1]) for path in sorted(splits)]
     return sorted({clip.label for clip in clips}), clips
 
 
 VOXCELEB1 = Task(
     name="voxceleb1",
     num_classes=1251,
-    random=0.0,
-    supervised=31.7,
-    frozen=29.9,
-    fine_tuned=37.7,
+    accuracies={"random": 0.0, "supervised": 31.7, "frozen": 29.9, "fine-tuned": 37.7},
     homepage="https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html",
     licence="CC BY 4.0; the copyright of the videos remains with their owners: see the homepage",
     layout="wav/<speaker>/<video>/<number>.wav, of both the development and the test part, and iden_split.txt",

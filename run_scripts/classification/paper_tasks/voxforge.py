@@ -6,7 +6,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from run_scripts.classification.paper_tasks.base import Clip, Clips, Task, find_files, seeded_splits
+from run_scripts.classification.paper_tasks.base import Clips, Task, TaskClip, find_files, seeded_splits
 from run_scripts.common.errors import MissingFileError
 
 
@@ -31,7 +31,7 @@ def load_voxforge(root: Path) -> Clips:
     members = list_archives(root, list(archives))
     clips = [
         # fsspec reads the member from within the archive; the protocol `gzip` comes with `datasets`.
-        Clip(splits[speakers[path]], f"tar://{name}::gzip://::{root / path}", language)
+        TaskClip(splits[speakers[path]], f"tar://{name}::gzip://::{root / path}", language)
         for path, language in archives.items()
         for name in members[path]
     ]
@@ -40,13 +40,10 @@ def load_voxforge(root: Path) -> Clips:
 
 def list_archives(root: Path, paths: list[str]) -> dict[str, list[str]]:
     """
-    Lists the audio files in each archive.
+    Lists the audio files in each archive. Damaged archives are a [`MissingFileError`].
 
     The names are spread over the whole archive, so that it must be decompressed to list them. Reading a row later
     decompresses it once more, which takes about 20 ms: to train for many epochs, convert the data set to shards first.
-
-    Raises:
-        `FileNotFoundError`: if archives are damaged.
     """
     with ThreadPoolExecutor() as threads:
         members = dict(zip(paths, threads.map(lambda path: list_audio(root / path), paths)))
@@ -79,10 +76,7 @@ def list_audio(path: Path) -> list[str] | None:
 VOXFORGE = Task(
     name="voxforge",
     num_classes=6,
-    random=59.1,
-    supervised=85.0,
-    frozen=71.3,
-    fine_tuned=82.9,
+    accuracies={"random": 59.1, "supervised": 85.0, "frozen": 71.3, "fine-tuned": 82.9},
     homepage="https://www.voxforge.org",
     licence="GPL",
     layout="<language>/Trunk/Audio/Main/16kHz_16bit/<speaker>-<date>-<x>.tgz for de, en, es, fr, it and ru, as "

@@ -19,7 +19,6 @@ from run_scripts.classification.trainer import (
     balanced_weights,
     compute_metrics,
 )
-from run_scripts.embedding import batches
 
 
 def noise(i: int, length: int) -> np.ndarray:
@@ -64,7 +63,7 @@ def trainer(tmp_path: Path) -> ClassificationTrainer:
 def test_one_long_clip_is_decoded_and_padded_alone(trainer: ClassificationTrainer, monkeypatch: pytest.MonkeyPatch):
     clips = WholeClips([8000] * 5 + [60 * 16000] + [12000] * 12)  # a batch of 16 clips and one of two
     before = trainer.predict(clips)
-    monkeypatch.setattr(batches, "MAX_BATCH_SAMPLES", 500_000)
+    monkeypatch.setattr("run_scripts.embedding.encode.SAMPLES_AT_ONCE", 500_000)
     shapes, forward = [], COLAForAudioClassification.forward
     decoded, totals = count_decoded(monkeypatch), []
 

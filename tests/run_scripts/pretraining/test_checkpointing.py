@@ -21,7 +21,8 @@ from feature_extraction import Position, ReaderState
 from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining
 from run_scripts import run_pretraining
-from run_scripts.pretraining.checkpointing import RunState, find_checkpoints
+from run_scripts.common.resume import find_checkpoints
+from run_scripts.pretraining.checkpointing import RunState
 
 
 ROOT = Path(__file__).parents[3]
