@@ -6,15 +6,11 @@ COLA for HEAR, the Holistic Evaluation of Audio Representations (Turian et al. 2
 The three functions are those of HEAR's interface.
 """
 
-from pathlib import Path
-
 import torch
 
+from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.embedders import encode_waveforms
 from run_scripts.export.timestamps import TimestampEmbedder
-
-
-DEFAULT_CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
 
 
 class HearModel(TimestampEmbedder):
@@ -28,7 +24,7 @@ class HearModel(TimestampEmbedder):
 
 def load_model(model_file_path: str = "") -> HearModel:
     """Loads a checkpoint, by default the one in this repository."""
-    return HearModel(model_file_path or str(DEFAULT_CHECKPOINT))
+    return HearModel(model_file_path or str(CHECKPOINT))
 
 
 def get_timestamp_embeddings(audio: torch.Tensor, model: HearModel) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ import os
 
 import torch
 
-from run_scripts.export.hear import DEFAULT_CHECKPOINT
+from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.export.timestamps import TimestampEmbedder
 
 
@@ -19,7 +19,7 @@ class COLAEncoder(TimestampEmbedder):
     """A checkpoint with the attributes that X-ARES reads."""
 
     def __init__(self):
-        super().__init__(os.environ.get("COLA_CHECKPOINT") or str(DEFAULT_CHECKPOINT))
+        super().__init__(os.environ.get("COLA_CHECKPOINT") or str(CHECKPOINT))
         self.sampling_rate = self.extractor.sampling_rate
         self.output_dim = self.model.config.hidden_size
         self.hop_size_in_ms = 1000 * self.hop_samples // self.sampling_rate

@@ -20,12 +20,7 @@ LARGEST_SEED = 2**31 - 1
 
 
 def check_seed(seed: int) -> None:
-    """
-    Checks a seed.
-
-    Raises:
-        [`UserError`]: If it is not between 0 and `LARGEST_SEED`.
-    """
+    """Checks that a seed is between 0 and `LARGEST_SEED`."""
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"--seed must be from 0 to {LARGEST_SEED}, got {seed}.")
 

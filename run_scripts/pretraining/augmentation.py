@@ -15,9 +15,8 @@ def make_features(
     """
     Computes the log-mel features of a batch from `collate_segment_pairs` and augments the positives.
 
-    Returns:
-        What an objective's `forward` may take: `input_values` (the anchors) and `positive_values`, each of shape
-        `(batch_size, num_frames, num_mel_bins)`, and `gaps` of shape `(batch_size,)`.
+    Returns what an objective's `forward` may take: `input_values` (the anchors) and `positive_values`, each of shape
+    `(batch_size, num_frames, num_mel_bins)`, and `gaps` of shape `(batch_size,)`.
     """
     waveforms = batch["waveforms"].to(device, non_blocking=True)
     lengths = batch["lengths"].to(device, non_blocking=True)
@@ -34,15 +33,8 @@ def make_features(
 
 def add_noise(waveforms: torch.Tensor, lengths: torch.Tensor, ratio: float) -> torch.Tensor:
     """
-    Adds Gaussian noise whose level is `ratio` times the RMS of each waveform.
-
-    Args:
-        waveforms (`torch.Tensor` of shape `(batch_size, num_samples)`):
-            Waveforms, each padded with zeros beyond its own length. The padding gets no noise.
-        lengths (`torch.Tensor` of shape `(batch_size,)`):
-            Valid samples of each.
-        ratio (`float`):
-            0 leaves the waveforms as they are.
+    Adds Gaussian noise whose level is `ratio` times the RMS of each waveform, `(batch_size, num_samples)`. Waveforms
+    are padded with zeros beyond their own lengths, `(batch_size,)`, where they get no noise.
     """
     if ratio == 0:
         return waveforms
@@ -53,16 +45,9 @@ def add_noise(waveforms: torch.Tensor, lengths: torch.Tensor, ratio: float) -> t
 
 def spec_augment(input_values: torch.Tensor, max_bands: int, max_frames: int, value: float) -> torch.Tensor:
     """
-    Masks a range of mel bands and a range of frames of each clip (SpecAugment without time warping, Park et al. 2019,
+    Masks a range of at most `max_bands` mel bands and a range of at most `max_frames` frames of each clip's log-mel
+    frames `(batch_size, num_frames, num_mel_bins)` with a value (SpecAugment without time warping, Park et al. 2019,
     arXiv 1904.08779).
-
-    Args:
-        input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-            Log-mel frames.
-        max_bands, max_frames (`int`):
-            The greatest width of each mask. 0 masks nothing.
-        value (`float`):
-            What masked values are set to.
     """
     masked = input_values[:, None]
     if max_bands:
@@ -74,14 +59,9 @@ def spec_augment(input_values: torch.Tensor, max_bands: int, max_frames: int, va
 
 def mix_background(input_values: torch.Tensor, max_share: float) -> torch.Tensor:
     """
-    Mixes another clip of the batch into each clip (log-mixup-exp, Niizumi et al. 2021, arXiv 2103.06695), so that
-    background noise does not reveal which segments are from one recording.
-
-    Args:
-        input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-            Log-mel frames.
-        max_share (`float`):
-            The share of the other clip is drawn uniformly between 0 and this value.
+    Mixes another clip of the batch of log-mel frames `(batch_size, num_frames, num_mel_bins)` into each clip
+    (log-mixup-exp, Niizumi et al. 2021, arXiv 2103.06695), so that background noise does not reveal which segments are
+    from one recording. The share of the other clip is drawn uniformly between 0 and `max_share`.
     """
     share = max_share * torch.rand(len(input_values), 1, 1, device=input_values.device)
     other = input_values[torch.randperm(len(input_values), device=input_values.device)]
@@ -90,18 +70,14 @@ def mix_background(input_values: torch.Tensor, max_share: float) -> torch.Tensor
 
 def random_equalizer(input_values: torch.Tensor, std: float, floor: float, num_knots: int = 5) -> torch.Tensor:
     """
-    Filters each clip by a smooth random frequency response, as another microphone, room or distance would, so that
-    the colour of the sound does not reveal which segments are from one recording.
+    Filters each clip by a smooth random frequency response, as another microphone, room or distance would, so that the
+    colour of the sound does not reveal which segments are from one recording.
 
     Args:
         input_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-            Log-mel frames.
+            Log-mel frames. The result is clipped below `floor`.
         std (`float`):
             Standard deviation of the response in nepers (0.7 is 6 dB), at knots between which it is linear.
-        floor (`float`):
-            The result is clipped below this value.
-        num_knots (`int`, *optional*, defaults to 5):
-            Number of knots from the lowest to the highest band.
     """
     knots = std * torch.randn(len(input_values), 1, num_knots, device=input_values.device)
     response = torch.nn.functional.interpolate(knots, input_values.shape[-1], mode="linear", align_corners=True)

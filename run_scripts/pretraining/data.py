@@ -40,18 +40,12 @@ class PretrainingData:
     Recordings of one data set to train on and to validate on.
 
     Args:
-        name (`str`):
-            The name of the data set.
         share (`float`):
             The share of its pairs in each batch.
         training (`Dataset` or `IterableDataset`):
             The recordings to train on, with their audio left encoded.
-        audio_column (`str`):
-            The column that holds it.
-        held_out_rows (`list[dict]`):
-            The rows to validate on.
-        held_out_by_shard (`dict[int, int]`):
-            How many of the first rows of a stream's shards are held out, for those of which any are.
+        held_out_rows (`list[dict]`), held_out_by_shard (`dict[int, int]`):
+            The rows to validate on, and how many of the first rows of each shard of a stream they are.
         class_names (`list[str]`, *optional*):
             Names of the classes in the column `label`, which only the plots use.
     """
@@ -72,55 +66,36 @@ def load_data(
     seed: int,
 ) -> list[PretrainingData]:
     """
-    Loads the recordings of all data sets and holds some of each out.
-
-    Args:
-        data_args (`DataArguments`):
-            Which recordings.
-        splits (`DatasetDict` or `IterableDatasetDict`, *optional*):
-            The data set, if there is a single one and it is loaded already.
-        num_candidates (`int`):
-            How many recordings training needs at least: a batch of every process.
-        seed (`int`):
-            Seed of the choice of those that are held out.
+    Loads the recordings of all data sets and holds some of each out, by a choice with this seed. If there is a single
+    one, `splits` may be the data set itself. Training needs at least `num_candidates` recordings, a batch of every
+    process.
 
     Raises:
-        `ValueError`, `FileNotFoundError`: if there is no such data set, split or column, if there are too few
+        `ValueError`, `FileNotFoundError`: If there is no such data set, split or column, if there are too few
             recordings, or if the mixing weights are not one positive number for each data set.
     """
-    names = data_args.dataset_name or []
-    return [
-        load_one(name, share, data_args, splits, num_candidates, seed)
-        for name, share in zip(names, shares_of(data_args.mixing_weights, len(names)))
-    ]
-
-
-def load_one(
-    name: str,
-    share: float,
-    data_args: DataArguments,
-    splits: DatasetDict | IterableDatasetDict | None,
-    num_candidates: int,
-    seed: int,
-) -> PretrainingData:
-    """Loads a single data set, which makes up `share` of each batch and of what is held out; see [`load_data`]."""
-    dataset, column = load_source(replace(data_args, dataset_name=name), splits)
-    label = (dataset.features or {}).get("label")
-    held_out = hold_out(
-        dataset,
-        num_clips=math.ceil(share * data_args.validation_clips),
-        batch_size=math.ceil(share * num_candidates),
-        seed=seed,
-    )
-    return PretrainingData(
-        name=name,
-        share=share,
-        training=held_out.training,
-        audio_column=column,
-        held_out_rows=held_out.rows,
-        held_out_by_shard=held_out.by_shard,
-        class_names=label.names if isinstance(label, ClassLabel) else None,
-    )
+    data, names = [], data_args.dataset_name or []
+    for name, share in zip(names, shares_of(data_args.mixing_weights, len(names))):
+        dataset, column = load_source(replace(data_args, dataset_name=name), splits)
+        label = (dataset.features or {}).get("label")
+        held_out = hold_out(
+            dataset,
+            num_clips=math.ceil(share * data_args.validation_clips),
+            batch_size=math.ceil(share * num_candidates),
+            seed=seed,
+        )
+        data.append(
+            PretrainingData(
+                name=name,
+                share=share,
+                training=held_out.training,
+                audio_column=column,
+                held_out_rows=held_out.rows,
+                held_out_by_shard=held_out.by_shard,
+                class_names=label.names if isinstance(label, ClassLabel) else None,
+            )
+        )
+    return data
 
 
 def read_held_out_pairs(
@@ -129,16 +104,7 @@ def read_held_out_pairs(
     """
     Draws a pair of segments of each held-out recording, as training does, and computes their features. Recordings that
     cannot be decoded are left out. Plots show the pairs by their class or, of several data sets, by their data set.
-
-    Args:
-        sources (`list[PretrainingData]`):
-            The recordings of each data set.
-        extractor ([`COLAFeatureExtractor`]):
-            Computes the features.
-        num_samples (`int`):
-            Samples of a segment.
-        max_distance (`int`, *optional*):
-            Greatest distance in samples from anchor to positive. Defaults to no limit.
+    Segments have `num_samples` samples, and are at most `max_distance` samples apart, if there is a limit.
     """
     rate = extractor.sampling_rate
     drawn, labels = [], []
@@ -188,24 +154,9 @@ def build_loader(
     num_pairs: int,
 ) -> Iterable[dict[str, Any]]:
     """
-    Builds the endless loader of batches of segment pairs, which starts where `state` stands. Without data sets, the
-    batches have no pairs.
-
-    Args:
-        sources (`list[PretrainingData]`):
-            The recordings of each data set.
-        num_samples, sampling_rate (`int`):
-            Samples of a segment, and their rate in hertz.
-        max_distance (`int`, *optional*):
-            Greatest distance in samples from anchor to positive. Defaults to no limit.
-        args (`PretrainingArguments`):
-            Workers and seed.
-        accelerator (`Accelerator`):
-            Tells which process of how many this one is.
-        state (`RunState`):
-            The state of each worker's reader.
-        num_pairs (`int`):
-            Pairs of a batch.
+    Builds the endless loader of batches of `num_pairs` pairs of segments, which starts where `state` stands. Without
+    data sets, the batches have no pairs. Segments have `num_samples` samples, and are at most `max_distance` samples
+    apart, if there is a limit.
     """
     if not sources:
         return repeat(no_recordings(num_samples))

@@ -13,15 +13,8 @@ from run_scripts.common.errors import UserError
 
 class HeldOut(NamedTuple):
     """
-    What [`hold_out`] returns.
-
-    Args:
-        training (`Dataset` or `IterableDataset`):
-            The recordings to train on. Those that are held out of a stream are still in it.
-        rows (`list[dict]`):
-            The rows to validate on.
-        by_shard (`dict[int, int]`):
-            How many of the first rows of a stream's shards are held out, for those of which any are.
+    What [`hold_out`] returns: the recordings to train on (those that are held out of a stream are still in it), the
+    rows to validate on, and how many of the first rows of a stream's shards are held out, for those of which any are.
     """
 
     training: Dataset | IterableDataset
@@ -35,17 +28,12 @@ def hold_out(dataset: Dataset | IterableDataset, num_clips: int, batch_size: int
     first ones of a stream. Rows that stand for lost clips are left to training, which lists them.
 
     Args:
-        dataset (`Dataset` or `IterableDataset`):
-            The recordings, with their audio left encoded.
         num_clips (`int`):
             How many to hold out.
         batch_size (`int`):
-            How many of the others are needed at least.
+            How many of the others are needed at least. Fewer are a [`UserError`].
         seed (`int`):
             Seed of the choice.
-
-    Raises:
-        `ValueError`: if there are too few recordings.
     """
     if isinstance(dataset, IterableDataset):
         return _hold_out_of_stream(dataset, num_clips, batch_size)

@@ -54,10 +54,8 @@ FUSED_OPTIMIZERS = ("adam", "adamw")
 
 def build_optimizer(model: COLAPreTrainedModel, settings: TrainingSettings) -> torch.optim.Optimizer:
     """
-    Builds the optimiser that the settings name. Norms and biases do not decay.
-
-    Raises:
-        [`UserError`]: If timm has no such optimiser.
+    Builds the optimiser that the settings name. Norms and biases do not decay. It is a [`UserError`] if timm has no
+    such optimiser.
     """
     options = {"fused": True} if settings.optim in FUSED_OPTIMIZERS else {}
     try:
@@ -84,20 +82,8 @@ def check_bad_fraction(
     num_clips: int, num_bad: int, largest_loss: int, max_bad_fraction: float, output_dir: Path
 ) -> None:
     """
-    Checks that few enough of the clips read so far had to be skipped.
-
-    Args:
-        num_clips, num_bad (`int`):
-            How many clips were read, and how many of them were skipped.
-        largest_loss (`int`):
-            How many were skipped together at most, in a corrupt shard.
-        max_bad_fraction (`float`):
-            The greatest share that may be skipped.
-        output_dir (`Path`):
-            The folder that has the lists of skipped clips.
-
-    Raises:
-        `ValueError`: if their share is greater.
+    Checks that few enough of the clips read so far had to be skipped. `largest_loss` is how many of them were skipped
+    together at most, in a corrupt shard. The error says which folder has the lists.
     """
     is_enough = num_clips >= max(MIN_CLIPS_TO_JUDGE, MIN_SHARDS_TO_JUDGE * largest_loss)
     if is_enough and num_bad > max_bad_fraction * num_clips:

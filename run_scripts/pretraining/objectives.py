@@ -2,11 +2,11 @@
 The objectives of pre-training: COLA's own, those that the paper compares it with under the same encoder and data (its
 table 2), and distillation from an encoder that is trained already.
 
-Every objective is a model with the encoder as `cola` and with
-`forward(input_values, positive_values, gather_positives=True)`, which returns a `COLAForPreTrainingOutput`; those of
-this file also take `gaps`. `num_windows` is the length of its segments in windows of the encoder. Those of this file
-work on the pairs of their own process: with several processes the gradients are averaged, and `gather_positives` has
-no effect.
+Every objective is a model with the encoder as `cola`, and with a `forward` that takes two segments of each recording
+in the same order, anchors as `input_values` and positives as `positive_values`, each of shape `(batch_size,
+num_frames, num_mel_bins)`, and returns a `COLAForPreTrainingOutput`. `num_windows` is the length of its segments in
+windows of the encoder. What else it needs, such as the gaps between the segments, it takes by name; see `inputs_of`.
+Those of this file work on the pairs of their own process: with several processes the gradients are averaged.
 """
 
 import torch
@@ -20,7 +20,7 @@ from run_scripts.common.errors import UserError
 
 
 class Objective(COLAPreTrainedModel):
-    """An encoder to which a subclass adds a head and, by [`compute`], a loss."""
+    """An encoder to which a subclass adds a head and, as its `forward`, a loss."""
 
     num_windows = 1
     """Length of a segment, in windows of the encoder."""
@@ -32,30 +32,6 @@ class Objective(COLAPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         initialize_like_keras(module)
-
-    def forward(
-        self,
-        input_values: torch.Tensor,
-        positive_values: torch.Tensor,
-        gaps: torch.Tensor | None = None,
-        gather_positives: bool = True,
-    ) -> COLAForPreTrainingOutput:
-        """
-        Args:
-            input_values, positive_values (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-                Two segments of each recording, anchors and positives, in the same order.
-            gaps (`torch.Tensor` of shape `(batch_size,)`, *optional*):
-                The gap of each pair, from 0 to 1, or NaN if the recording has room for only one position of a segment.
-            gather_positives (`bool`, *optional*, defaults to `True`):
-                Not used: an argument of [`COLAForPreTraining`].
-        """
-        return self.compute(input_values, positive_values, gaps)
-
-    def compute(
-        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
-    ) -> COLAForPreTrainingOutput:
-        """Computes the loss of a batch; the arguments are those of [`forward`]."""
-        raise NotImplementedError
 
 
 def triplet_loss(similarities: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,14 +82,9 @@ class TripletObjective(Objective):
         """Computes the cosine similarity of every anchor `[A, D]` and positive `[P, D]`: `[A, P]`."""
         return F.normalize(anchors, dim=-1) @ F.normalize(positives, dim=-1).T
 
-    def compute(
-        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
-    ) -> COLAForPreTrainingOutput:
-        """
-        Returns:
-            Loss, pretext accuracy, cosine similarities `(batch_size, batch_size)` as logits, and projections.
-        """
-        embeddings = self.cola(torch.cat([anchors, positives]), return_dict=True).pooler_output
+    def forward(self, input_values: torch.Tensor, positive_values: torch.Tensor) -> COLAForPreTrainingOutput:
+        """Returns loss, accuracy, cosine similarities `(batch_size, batch_size)` as logits, and projections."""
+        embeddings = self.cola(torch.cat([input_values, positive_values]), return_dict=True).pooler_output
         anchor_embeds, positive_embeds = self.projection(embeddings).chunk(2)
         similarities = self.similarity(anchor_embeds, positive_embeds)
         loss, accuracy = triplet_loss(similarities, self.margin)
@@ -144,20 +115,17 @@ class TemporalGapObjective(Objective):
         )
         self.post_init()
 
-    def compute(
-        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
+    def forward(
+        self, input_values: torch.Tensor, positive_values: torch.Tensor, gaps: torch.Tensor | None = None
     ) -> COLAForPreTrainingOutput:
         """
-        Returns:
-            The cross-entropy of the estimated gaps; pairs without a gap do not contribute. Its least possible value is
-            the entropy of the true ones, not 0.
-
-        Raises:
-            `ValueError`: if there are no gaps.
+        Returns the cross-entropy of the estimated gaps. Its least possible value is the entropy of the true ones, not
+        0. The `gaps`, of shape `(batch_size,)`, are from 0 to 1, or NaN if the recording has room for only one
+        position of a segment: such pairs do not contribute.
         """
         if gaps is None:
             raise UserError("The temporal-gap objective needs `gaps`, the distance of the segments of each pair.")
-        embeddings = self.cola(torch.cat([anchors, positives]), return_dict=True).pooler_output
+        embeddings = self.cola(torch.cat([input_values, positive_values]), return_dict=True).pooler_output
         logits = self.estimator(torch.cat(embeddings.chunk(2), dim=-1))[:, 0]
         losses = F.binary_cross_entropy_with_logits(logits.float(), gaps.nan_to_num(), reduction="none")
         known = ~gaps.isnan()
@@ -199,16 +167,9 @@ class Audio2VecObjective(Objective):
         self.decoder = nn.Sequential(*layers)
         self.post_init()
 
-    def compute(
-        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
-    ) -> COLAForPreTrainingOutput:
-        """
-        Each segment is an example of its own.
-
-        Returns:
-            The reconstruction error.
-        """
-        frames = torch.cat([anchors, positives])
+    def forward(self, input_values: torch.Tensor, positive_values: torch.Tensor) -> COLAForPreTrainingOutput:
+        """Returns the reconstruction error. Each segment is an example of its own."""
+        frames = torch.cat([input_values, positive_values])
         missing = self.num_windows * self.config.window_size - frames.shape[1]
         frames = F.pad(frames, (0, 0, 0, missing), value=float(self.config.padding_value))
         slices = frames.unflatten(1, (self.num_windows, self.config.window_size))
@@ -271,14 +232,9 @@ class DistillationObjective(Objective):
             self.teacher.eval()
         return self
 
-    def compute(
-        self, anchors: torch.Tensor, positives: torch.Tensor, gaps: torch.Tensor | None
-    ) -> COLAForPreTrainingOutput:
-        """
-        Returns:
-            The mean error over all segments, which is 1 if nothing is predicted but the mean.
-        """
-        segments = torch.cat([anchors, positives])
+    def forward(self, input_values: torch.Tensor, positive_values: torch.Tensor) -> COLAForPreTrainingOutput:
+        """Returns the mean error over all segments, which is 1 if nothing is predicted but the mean."""
+        segments = torch.cat([input_values, positive_values])
         with torch.no_grad():
             with bfloat16_where_fast(segments.device):
                 targets = self.teacher(segments, return_dict=True).pooler_output

@@ -175,8 +175,7 @@ def draw_plots(
         )
         return
     with evaluating(model):
-        inputs = {name: values.to(model.device) for name, values in inputs_of(model, held_out.take(64)).items()}
-        logits = model(**inputs, gather_positives=False).logits
+        logits = model(**inputs_of(model, held_out.take(64), gather_positives=False)).logits
         segments = torch.cat([held_out.inputs["input_values"], held_out.inputs["positive_values"]])
         embeddings = model.cola(segments.to(model.device)).pooler_output
     if logits is not None:

@@ -57,12 +57,7 @@ FREE_ARGUMENTS = {
 
 
 def build_config(settings: ModelSettings) -> COLAConfig:
-    """
-    Builds the configuration with these values.
-
-    Raises:
-        [`UserError`]: if a value is out of range.
-    """
+    """Builds the configuration with these values. A value out of range is a [`UserError`]."""
     values = explicit(settings)
     if "segment_frames" in values:
         values["window_size"] = values["window_hop"] = values.pop("segment_frames")
@@ -74,17 +69,11 @@ def build_model(
     args: PretrainingArguments, settings: ModelSettings | None = None
 ) -> tuple[COLAPreTrainedModel, COLAFeatureExtractor]:
     """
-    Builds the objective's model and its feature extractor.
-
-    Args:
-        args (`PretrainingArguments`):
-            Name the objective, the recipe, and the checkpoint to start from, if any.
-        settings (`ModelSettings`, *optional*):
-            The user's settings, which take the place of the recipe's.
+    Builds the objective's model and its feature extractor. The user's `settings` take the place of the recipe's.
 
     Raises:
-        `ValueError`: if there is no such objective, or if the settings describe another model than the checkpoint's or
-            a loss that the objective does not have.
+        `ValueError`: If the settings describe another model than the checkpoint's or a loss that the objective does
+            not have, or if the encoder or the checkpoint cannot be used.
     """
     objective, settings = OBJECTIVES[args.objective], settings or ModelSettings()
     chosen = explicit(settings)
@@ -277,12 +266,7 @@ def fix_arguments(settings: dict[str, Any], num_processes: int) -> dict[str, Any
 
 
 def start_trackers(accelerator: Accelerator, report_to: str | None, settings: dict[str, Any]) -> None:
-    """
-    Starts the tracker, if there is one.
-
-    Raises:
-        `ValueError`: if its package is not installed.
-    """
+    """Starts the tracker, if there is one. It is a [`UserError`] if its package is not installed."""
     accelerator.init_trackers("cola", config={name: str(value) for name, value in settings.items()})
     if report_to and accelerator.is_main_process and not accelerator.trackers:
         raise UserError(f"--report_to {report_to}: the package of this tracker is not installed.")

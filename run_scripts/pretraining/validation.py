@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -65,10 +66,14 @@ class HeldOutPairs:
             yield dict(zip(parts, batch))
 
 
-def inputs_of(objective: COLAPreTrainedModel, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Those inputs that an objective's `forward` takes: the gaps of the pairs matter to some objectives only."""
+def inputs_of(objective: COLAPreTrainedModel, inputs: dict[str, torch.Tensor], **options: Any) -> dict[str, Any]:
+    """
+    Those inputs and options that an objective's `forward` takes, on its device: the gaps of the pairs and the
+    positives of other processes matter to some objectives only.
+    """
     taken = inspect.signature(objective.forward).parameters
-    return {name: values for name, values in inputs.items() if name in taken}
+    inputs = {name: values.to(objective.device) for name, values in inputs.items()} | options
+    return {name: value for name, value in inputs.items() if name in taken}
 
 
 @contextmanager
@@ -90,16 +95,14 @@ def validate(model: COLAPreTrainedModel, pairs: HeldOutPairs, batch_size: int) -
     """
     Computes the objective on held-out pairs, in each process for itself.
 
-    Returns:
-        `validation_loss`, and for objectives that compare recordings `validation_accuracy` and `validation_cosine`,
-        the mean cosine similarity of the projections of different recordings.
+    Returns `validation_loss`, and for objectives that compare recordings `validation_accuracy` and
+    `validation_cosine`, the mean cosine similarity of the projections of different recordings.
     """
     entry, projections = {}, []
     with evaluating(model):
         for batch in pairs.batches(batch_size):
-            inputs = {name: values.to(model.device) for name, values in inputs_of(model, batch).items()}
             # Every process has the same recordings, which would be their own negatives.
-            outputs = model(**inputs, gather_positives=False)
+            outputs = model(**inputs_of(model, batch, gather_positives=False))
             for name in ("loss", "accuracy"):
                 if outputs.get(name) is not None:
                     share = outputs[name].item() * len(batch["gaps"]) / len(pairs)
@@ -131,16 +134,9 @@ def warn_if_degenerate(entry: dict[str, float], num_candidates: int) -> None:
 
 class LinearProbe:
     """
-    Linear evaluation of an encoder on a small labelled data set. Clips that cannot be used are left out.
-
-    Args:
-        name (`str`):
-            A data set with the splits `train` and `test` and a column `label`.
-        extractor ([`COLAFeatureExtractor`]):
-            Computes the features.
-
-    Raises:
-        `ValueError`: if a split is missing, has no labels, or has no clips that can be used.
+    Linear evaluation of an encoder on a small labelled data set, with the splits `train` and `test` and a column
+    `label`. Clips that cannot be used are left out; it is a [`UserError`] if none are left, or if a split is missing
+    or has no labels.
     """
 
     def __init__(self, name: str, extractor: COLAFeatureExtractor):

@@ -238,11 +238,10 @@ def first_embedding() -> None:
 
     from feature_extraction import COLAFeatureExtractor
     from modeling_cola import COLAModel
-    from run_scripts.common.command_line import ROOT
+    from run_scripts.embedding.arguments import CHECKPOINT
 
     logging.disable_progress_bar()
-    checkpoint = ROOT / "modeling_cola" / "cola-compact"
-    extractor, model = COLAFeatureExtractor.from_pretrained(checkpoint), COLAModel.from_pretrained(checkpoint)
+    extractor, model = COLAFeatureExtractor.from_pretrained(CHECKPOINT), COLAModel.from_pretrained(CHECKPOINT)
     with torch.inference_mode():
         model(**extractor(noise(1, 1), sampling_rate=16000, return_tensors="pt"))
 

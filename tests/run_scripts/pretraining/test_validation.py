@@ -15,7 +15,7 @@ from helpers import write_tar
 from modeling_cola import COLAConfig, COLAForPreTraining
 from modeling_cola.modeling_cola import decorrelation_loss
 from run_scripts.pretraining.holding_out import hold_out
-from run_scripts.pretraining.validation import HeldOutPairs, evaluating, validate, warn_if_degenerate
+from run_scripts.pretraining.validation import HeldOutPairs, evaluating, inputs_of, validate, warn_if_degenerate
 
 
 def held_out_pairs(count: int) -> HeldOutPairs:
@@ -33,7 +33,7 @@ def test_the_validation_loss_is_the_training_loss_on_held_out_recordings():
     assert model.training
     model.eval()
     with torch.no_grad():
-        outputs = [model(**batch) for batch in pairs.batches(4)]
+        outputs = [model(**inputs_of(model, batch)) for batch in pairs.batches(4)]
         embeddings = [model.cola(torch.cat([b["input_values"], b["positive_values"]])) for b in pairs.batches(4)]
     assert entry["validation_loss"] == pytest.approx(np.mean([output.loss.item() for output in outputs]), rel=1e-5)
     assert entry["validation_accuracy"] == pytest.approx(np.mean([output.accuracy.item() for output in outputs]))
@@ -57,7 +57,7 @@ def test_a_smaller_last_batch_counts_by_its_size():
     entry = validate(model, pairs, batch_size=4)
     model.eval()
     with torch.no_grad():
-        losses = [model(**batch).loss.item() for batch in pairs.batches(4)]
+        losses = [model(**inputs_of(model, batch)).loss.item() for batch in pairs.batches(4)]
     assert entry["validation_loss"] == pytest.approx((4 * losses[0] + losses[1]) / 5, rel=1e-5)
 
 
