@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset, DatasetDict
 
 from feature_extraction import COLAFeatureExtractor, load_audio_dataset
 from run_scripts.benchmark.probes import linear_evaluation
-from run_scripts.benchmark.results import format_table
+from run_scripts.benchmark.tables import format_table
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import make_output_dir
 from run_scripts.common.plots import plot_accuracy_bars, plot_embedding_map
@@ -105,7 +106,7 @@ def compare(train_clips: Dataset, test_clips: Dataset, seed: int, name: str, out
         title="Embeddings of all clips (t-SNE of h)",
     )
     print(f"\nLinear evaluation on {len(test_clips)} held-out clips of {len(classes)} classes, accuracy in %:\n")
-    print(format_table({name: results}))
+    print(format_table(pd.DataFrame.from_dict({name: results}, orient="index")))
     plot_accuracy_bars({name: results}, output_dir / "comparison.png")
     (output_dir / "results.json").write_text(json.dumps(results, indent=2))
     return results
