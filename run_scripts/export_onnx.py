@@ -104,7 +104,7 @@ def _print(results: dict[str, dict[str, float]], seconds: int) -> None:
         difference = f"{result['difference']:.1e}" if "difference" in result else ""
         print(f"{name:24}{difference:>12}{result['milliseconds']:>14.1f}")
         if "cosine" in result:
-            print(f"  least cosine of an embedding with PyTorch's: {result['cosine']:.3f}; it depends on the batch")
+            print(f"  smallest cosine between an embedding and PyTorch's: {result['cosine']:.3f}, alone or in a batch")
 
 
 if __name__ == "__main__":

@@ -48,14 +48,14 @@ def split_clips(splits: DatasetDict, seed: int) -> tuple[Dataset, Dataset | None
     """
     train = splits["train"] if "train" in splits else next(iter(splits.values()))
     if "label" not in train.features:
-        print("There are no labels, since all files lie in one folder: the clips are pre-trained on and plotted only.")
+        print("There are no labels, as all files lie in one folder: the quickstart only pre-trains and draws plots.")
         return train, None
     if "test" in splits:
         return train, splits["test"]
     try:
         halves = train.train_test_split(0.2, seed=seed, stratify_by_column="label")
     except ValueError as error:
-        print(f"A class has too few clips to hold some out ({error}): the clips are pre-trained on and plotted only.")
+        print(f"A class has too few clips to hold some out ({error}): the quickstart only pre-trains and draws plots.")
         return train, None
     return halves["train"], halves["test"]
 

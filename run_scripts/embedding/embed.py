@@ -132,7 +132,7 @@ def write_parts(
         logger.info(f"{folder} is complete: there is nothing to embed.")
     else:
         if parts:
-            logger.info(f"Going on after {num_read} clips in {len(parts)} parts.")
+            logger.info(f"Continuing after {num_read} clips in {len(parts)} parts.")
         clips = ((clip, clip.audio) for clip in source.read(parts[-1].position if parts else None))
         embedded = embed_clips(model, extractor, clips)
         seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate if windows else None

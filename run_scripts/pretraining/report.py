@@ -170,8 +170,8 @@ def draw_plots(
     plot_training_curves(state.history, output_dir / "training_curves.png", chance, f"Pairs of {held_out.kind}")
     if len(held_out) < MIN_RECORDINGS_TO_PLOT:
         logger.info(
-            f"The number of held-out pairs is {len(held_out)}. A similarity matrix and a map are drawn from "
-            f"{MIN_RECORDINGS_TO_PLOT} on."
+            f"Only {len(held_out)} pairs are held out: a similarity matrix and a map need at least "
+            f"{MIN_RECORDINGS_TO_PLOT}."
         )
         return
     with evaluating(model):
