@@ -438,8 +438,8 @@ class COLAEncoder(nn.Module):
         `prune_intermediate_layers` removes the last layers of the features of `efficientnet_b0` along with the head.
 
         Raises:
-            `ValueError`: If the network's features are not of shape `[N, channels, frames, bands]`, or if it has fewer
-                stages than are to be pooled.
+            `ValueError`: If the network does not take such windows, if its features are not of shape
+                `[N, channels, frames, bands]`, or if it has fewer stages than are to be pooled.
         """
         run = set()
         hooks = [
@@ -447,7 +447,13 @@ class COLAEncoder(nn.Module):
         ]
         window = torch.zeros(1, 1, config.window_size, config.num_mel_bins)
         self.backbone.eval()
-        shapes = [features.shape for features in self.feature_maps(window)[0]]
+        try:
+            shapes = [features.shape for features in self.feature_maps(window)[0]]
+        except (AssertionError, RuntimeError) as error:  # as networks for images of one size raise
+            raise ValueError(
+                f"`encoder` must be a convolutional network that takes windows of {config.window_size} frames and "
+                f"{config.num_mel_bins} bands, but {config.encoder!r} does not: {error}"
+            ) from error
         self.backbone.train()
         for hook in hooks:
             hook.remove()

@@ -82,10 +82,8 @@ def build_model(
         raise UserError(f"--{', --'.join(unused)}: only --objective contrastive has this.")
     if args.model_name_or_path is None:
         config = build_config(override(RECIPES[args.recipe].model, settings))
-        try:
+        with as_user_error():
             model = objective(config)
-        except (AssertionError, RuntimeError, ValueError) as error:  # a network of timm that takes no such windows
-            raise UserError(f"--encoder {config.encoder} cannot be used: {error}") from error
         extractor = COLAFeatureExtractor(min_frames=config.window_size)
     elif chosen:
         raise UserError(
