@@ -114,8 +114,8 @@ def check_settings(
     advice: str = "Use the same settings to resume it, or choose another folder.",
 ) -> None:
     """
-    Checks that a run has the settings of the one that it resumes, whose output folder or checkpoint is at `path`.
-    Settings that only the earlier run has, as they were read from JSON, are not compared.
+    Checks that a run has the settings of the earlier one that it resumes, which were read from JSON, and whose output
+    folder or checkpoint is at `path`. Settings that only the earlier run has are not compared.
 
     Raises:
         [`UserError`]: If they differ. The message names the differences, and ends with the `advice`.

@@ -1,7 +1,9 @@
 """run_benchmark.py, end to end on small tasks."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from run_scripts import run_benchmark, run_classification
 from run_scripts.benchmark import evaluate as evaluate_module
 from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.trainer import ClassificationArguments
-from run_scripts.common import files, resume
+from run_scripts.common import files
 from run_scripts.common.files import DiskFullError
 from run_scripts.embedding.embedders import LOG_MEL
 
@@ -269,7 +271,7 @@ def test_bad_clips_are_an_error_or_skipped(
     assert output.startswith("three: ") and "train_loss" not in output and "Casting" not in output
     caplog.clear()
     tables = run_benchmark.main([*command, "--skip_bad_clips"])
-    assert caplog.text.count("too few to choose the best epoch") == 2  # once for a task and not for each method
+    assert caplog.text.count("too few for choosing the best epoch") == 2  # once for a task and not for each method
     assert all(list(table.index) == ["easy", "three"] for table in tables.values())
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {(result["num_train"], result["num_test"]) for result in results if result["task"] == "easy"} == {(15, 7)}
@@ -285,10 +287,15 @@ def test_bad_clips_are_an_error_or_skipped(
 def test_methods_that_are_missing_for_a_full_disk_are_an_error(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def write_text(path: Path, text: str) -> None:
-        files.write_text(Path("/dev/full") if "results/three" in str(path) else path, text)
+    write = files.write_text
 
-    monkeypatch.setattr(resume, "write_text", write_text)
+    def write_text(path: Path, text: str) -> None:
+        with files.report_full_disk(path):
+            if "results/three" in str(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, text)
+
+    monkeypatch.setattr(files, "write_text", write_text)
     more = ("--tasks", "easy", "three", "--modes", "log-mel")
     with pytest.raises(DiskFullError, match="^three: log-mel statistics, seed 0 is missing from the tables: The disk"):
         run_benchmark.main(arguments(tasks, tmp_path, *more))
