@@ -344,7 +344,10 @@ def test_a_full_disk_is_told_of_by_the_list_of_skipped_clips(tmp_path: Path):
         (("--mixing_weights", "1", "2"), "--mixing_weights. must be 1 positive numbers, one for each data set"),
         (("--audio_column", "sound"), "no column 'sound'"),
         (("--encoder", "efficientnet_zero"), "efficientnet_zero"),
-        (("--encoder", "vit_tiny_patch16_224"), ".encoder. must be a convolutional network .* 'vit_tiny_patch16_224' does not"),
+        (
+            ("--encoder", "vit_tiny_patch16_224"),
+            ".encoder. must be a convolutional network .* 'vit_tiny_patch16_224' does not",
+        ),
         (("--report_to", "aim"), "--report_to aim: .* not installed"),
         (("--report_to", "nope"), "--report_to must be none or one of .*tensorboard.*, got 'nope'"),
     ],
