@@ -20,8 +20,8 @@ QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 help:
 	@echo "make quickstart                 pre-train on synthetic audio in a few minutes and show what was learnt"
 	@echo "make quickstart DATA=folder     the same on your own audio"
-	@echo "make pretrain-synthetic         pre-train without any data, on pairs of synthetic sounds"
-	@echo "make pretrain-best DATA=audio   pre-train by the recipe of cola-compact"
+	@echo "make pretrain-synthetic         pre-train cola-compact, without any data, on synthetic sounds"
+	@echo "make pretrain-best DATA=audio   pre-train a small encoder on recordings, in minutes"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
 	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0 by distillation from cola-base"
@@ -56,13 +56,13 @@ PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_d
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
-# Without any data: on pairs of synthetic sounds.
-pretrain-synthetic: FLAGS := --max_steps 1000
+# The run of modeling_cola/cola-compact: without any data, on pairs of synthetic sounds.
+pretrain-synthetic: FLAGS := --bf16 --max_steps 3000
 pretrain-synthetic: install
 	$(PRETRAIN)
 	$(MEASURE)
 
-# The two recipes of docs/runs.md; the first is that of cola-compact.
+# The two recipes of docs/runs.md for recordings.
 pretrain-best: FLAGS := --max_steps 600
 pretrain-paper: FLAGS := --encoder efficientnet_b0 --pooling max --learning_rate 4e-3 --decorrelation_weight 0.02 \
 	--max_steps 3000
