@@ -21,11 +21,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Runs the script with command-line arguments and returns its report."""
     source, args = ArgumentParser((SourceArguments, PreparationArguments)).parse(argv)
     # Only now, so that --help and a wrong argument are quick.
+    from run_scripts.common.processes import joined_processes
     from run_scripts.common.quiet import quiet_libraries
     from run_scripts.preparation.prepare import prepare
 
-    start_logging()
-    with quiet_libraries():
+    with joined_processes(cpu=True) as processes, quiet_libraries():
+        start_logging(is_main_process=processes.is_main_process)
         return prepare(source, args)
 
 

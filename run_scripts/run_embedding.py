@@ -19,6 +19,7 @@ like it, and plays the clip that you click. `--push_to_hub` pushes the vectors t
 again.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
@@ -32,20 +33,25 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.common.hub import create_hub_repository
     from run_scripts.common.lock import locked
-    from run_scripts.embedding.embed import embed_dataset, read_settings
+    from run_scripts.common.processes import joined_processes
+    from run_scripts.embedding.embed import embed_dataset
     from run_scripts.embedding.map import write_map
+    from run_scripts.embedding.parts import read_settings
     from run_scripts.embedding.search import search_all
     from run_scripts.embedding.sharing import push_vectors
 
-    start_logging()
-    tune_cpu()
-    if args.dataset_name is None:
-        read_settings(args.output_path)  # before a repository is created for a folder without vectors
-    if args.push_to_hub:
-        repo_id = create_hub_repository(args.hub_dataset_id, args.output_path, "dataset")
-    if args.dataset_name is not None:
-        with locked(args.output_path):
-            embed_dataset(args)
+    with joined_processes() as processes:
+        start_logging(is_main_process=processes.is_main_process)
+        tune_cpu()
+        if args.dataset_name is None:
+            read_settings(args.output_path)  # before a repository is created for a folder without vectors
+        if args.push_to_hub and processes.is_main_process:
+            repo_id = create_hub_repository(args.hub_dataset_id, args.output_path, "dataset")
+        if args.dataset_name is not None:
+            with locked(args.output_path) if processes.is_main_process else nullcontext():
+                embed_dataset(args)
+    if not processes.is_main_process:
+        return {}
     if args.push_to_hub:
         push_vectors(args.output_path, repo_id)
     if args.map:

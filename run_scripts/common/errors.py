@@ -25,6 +25,10 @@ class DivergenceError(UserError, FloatingPointError):
     """Raised when the loss of a training run is not finite any more."""
 
 
+class KilledWorkerError(UserError, RuntimeError):
+    """Raised when a worker process was killed, for example because the memory was used up."""
+
+
 @contextmanager
 def as_user_error(what: str | None = None) -> Iterator[None]:
     """

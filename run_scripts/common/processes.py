@@ -3,11 +3,57 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from run_scripts.common.errors import UserError
+
+
+# A process that has done its share waits for the others, which may have hours of work left.
+LONGEST_WAIT = timedelta(days=30)
+
+
+@contextmanager
+def joined_processes(cpu: bool = False) -> Iterator[PartialState]:
+    """
+    Joins the processes that `accelerate launch` or `torchrun` has started, for a job that they share. Without a
+    launcher there is only this one.
+
+    Args:
+        cpu (`bool`, *optional*, defaults to `False`):
+            Whether the job uses CPUs alone, so that it does not matter which accelerators there are.
+
+    Returns:
+        `Iterator[PartialState]`: accelerate's state: the number of this process, how many there are, and the device of
+        this one.
+
+    Raises:
+        [`UserError`]: If the launcher was not told to use the CPUs of a machine without an accelerator; see
+            [`check_launch`].
+        `SystemExit`: With status 1, if another process has failed.
+    """
+    if count_processes() == 1:
+        yield PartialState()
+        return
+    if not cpu:
+        check_launch()
+    with ending_together():
+        state = PartialState(cpu=cpu, timeout=LONGEST_WAIT)
+        yield state
+        state.destroy_process_group()
+
+
+def count_processes() -> int:
+    """How many processes the launcher has started, on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def count_local_processes() -> int:
+    """How many of them run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def check_launch() -> None:
@@ -16,10 +62,10 @@ def check_launch() -> None:
     told that several processes use the CPUs of a machine without an accelerator, which is a [`UserError`], it would
     choose a backend that needs GPUs.
     """
-    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    num_processes = count_processes()
     if num_processes > 1 and not (parse_flag_from_env("ACCELERATE_USE_CPU") or torch.accelerator.is_available()):
         raise UserError(
-            f"{num_processes} processes were started on a machine without a GPU: to train on its CPUs, set "
+            f"{num_processes} processes were started on a machine without a GPU: to use its CPUs, set "
             "ACCELERATE_USE_CPU=true, as in `ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 ...`."
         )
 

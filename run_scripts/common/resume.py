@@ -50,14 +50,22 @@ class Part:
 
 
 class PartStore:
-    """The progress of a run, a JSON file for each of its parts, in a folder inside the output folder."""
+    """
+    The progress of a run, a JSON file for each of its parts, in a folder inside the output folder. If the run has
+    several sequences of parts, which are written independently of each other, `sequence` is the number of one of them.
+    """
 
-    def __init__(self, output_dir: Path):
+    def __init__(self, output_dir: Path, sequence: int | None = None):
         self.output_dir = output_dir
         self.folder = output_dir / PROGRESS_DIR
+        self._prefix = "part" if sequence is None else f"part-{sequence:05}"
+
+    def name(self, number: int) -> str:
+        """The name of a part."""
+        return f"{self._prefix}-{number:05}"
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"part-{number:05}.json"
+        return self.folder / f"{self.name(number)}.json"
 
     def load(self, number: int) -> Part:
         """Loads the progress on a part. If one of its files has been removed, the part starts from the beginning."""
@@ -66,7 +74,7 @@ class PartStore:
         return part if all((self.output_dir / name).exists() for name in part.files) else Part()
 
     def load_sequence(self) -> list[Part]:
-        """Loads the parts of a run that writes one after another, up to the first that is not there."""
+        """Loads the parts of a sequence, which are written one after another, up to the first that is not there."""
         return list(takewhile(lambda part: part.files, map(self.load, count())))
 
     def save(self, number: int, part: Part) -> None:
@@ -74,8 +82,8 @@ class PartStore:
         write_json(self._path(number), asdict(part))
 
     def remove_from(self, number: int) -> None:
-        """Removes the parts from a number on, with their files."""
-        paths = sorted(self.folder.glob("part-*.json"))
+        """Removes the parts of a sequence from a number on, with their files."""
+        paths = sorted(self.folder.glob(f"{self._prefix}-*.json"))
         for path in (path for path in paths if path.name >= self._path(number).name):
             names = json.loads(path.read_text())["files"]
             missing = [name for name in names if not (self.output_dir / name).exists()]

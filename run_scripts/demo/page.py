@@ -16,8 +16,8 @@ from run_scripts.detection.arguments import EventArguments
 from run_scripts.detection.detector import Detector, is_classifier, to_scores
 from run_scripts.detection.timeline import draw_timeline, pooled_spectrogram, timeline_height
 from run_scripts.embedding.arguments import CHECKPOINT
-from run_scripts.embedding.embed import read_settings
 from run_scripts.embedding.encode import embed_files
+from run_scripts.embedding.parts import read_settings
 from run_scripts.embedding.search import Index, load_own_model
 
 

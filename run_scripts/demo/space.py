@@ -11,7 +11,7 @@ from run_scripts.common.errors import UserError
 from run_scripts.common.files import make_output_dir, written_whole
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.arguments import CHECKPOINT
-from run_scripts.embedding.embed import read_settings
+from run_scripts.embedding.parts import read_settings
 from run_scripts.embedding.sharing import copy_vectors
 
 

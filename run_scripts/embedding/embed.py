@@ -1,6 +1,5 @@
 """Embedding a data set into Parquet files, part after part."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -8,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from feature_extraction import BadClipError, Clip, COLAFeatureExtractor
+from feature_extraction import BadClipError, Clip, ClipNote, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.checkpoints import load_encoder
-from run_scripts.common.errors import MissingFileError, UserError
+from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json, written_whole
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.resume import Part, PartStore, check_settings
@@ -23,22 +22,29 @@ from run_scripts.common.source import hash_files, load_splits
 from run_scripts.embedding.arguments import CHECKPOINT, EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.encode import EmbeddedClip, embed_clips, mean_vector
-from run_scripts.embedding.parts import PartWriter, find_parts
-from run_scripts.embedding.source import Source
+from run_scripts.embedding.parts import (
+    SETTINGS,
+    PartWriter,
+    find_parts,
+    find_sequences,
+    number_clips,
+    read_settings,
+)
+from run_scripts.embedding.source import Piece, Source
 
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = "settings.json"
-
 # A part is complete after this time, or with this many vectors. A run that is killed loses one part at most.
 PART_SECONDS = 30
 PART_VECTORS = 2**16
+PIECES_PER_PROCESS = 4
 
 
 def embed_dataset(args: EmbeddingArguments) -> list[Path]:
     """
-    Embeds the clips of a data set. A run that was stopped continues after its last part.
+    Embeds the clips of a data set. A run that was stopped continues after its last part. The processes of a launcher,
+    if there is one, share the work.
 
     Args:
         args (`EmbeddingArguments`):
@@ -53,36 +59,93 @@ def embed_dataset(args: EmbeddingArguments) -> list[Path]:
         `ValueError`: If the settings differ from those of the run to go on with, or if no clip can be used.
         `OSError`: If a part cannot be written.
     """
-    folder = args.output_path
-    if find_parts(folder) and not (folder / SETTINGS).exists():
+    folder, processes = args.output_path, PartialState()
+    if processes.is_main_process and find_parts(folder) and not (folder / SETTINGS).exists():
         raise UserError(f"--output_dir {folder} contains Parquet files that no earlier run wrote: choose another.")
-    with quiet_libraries():
+    with quiet_libraries(), processes.main_process_first():
         splits = load_splits(args)
         source = Source(splits, args.audio_column, args.label_column)
     model, extractor = load_model(args.model_name_or_path)
-    settings = collect_settings(args, source, model, extractor)
-    settings["files"] = hash_files(args.dataset_name, splits, source.audio_column, exclude=folder)
+    if processes.is_main_process:
+        settings = collect_settings(args, source, model, extractor)
+        settings["files"] = hash_files(args.dataset_name, splits, source.audio_column, exclude=folder)
+        begin(folder, settings, count_pieces(source, processes.num_processes))
+    processes.wait_for_everyone()
+    write_share(source, model, extractor, folder, args.windows)
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        finish(folder)
+    return find_parts(folder)
+
+
+def begin(folder: Path, settings: dict[str, Any], num_pieces: int) -> None:
+    """
+    Writes the settings of a new run, with the number of pieces that it divides the source into, or checks that those
+    of the run to go on with are the same.
+    """
     if (folder / SETTINGS).exists():
         earlier = read_settings(folder)
         if earlier["dataset_name"] == settings["dataset_name"] and earlier.get("files") != settings["files"]:
             raise UserError(
-                f"The files of --dataset_name {args.dataset_name} are not those that were embedded in {folder}: some "
-                "are new or gone, or have another name, size or time. Name another --output_dir, or remove this one, "
-                "to embed them all."
+                f"The files of --dataset_name {settings['dataset_name']} are not those that were embedded in "
+                f"{folder}: some are new or gone, or have another name, size or time. Name another --output_dir, or "
+                "remove this one, to embed them all."
             )
         check_settings(folder, earlier, settings | {"files": earlier.get("files")})
     else:
-        write_json(folder / SETTINGS, settings)
+        write_json(folder / SETTINGS, settings | {"num_pieces": num_pieces})
     PartStore(folder).remove_temporary_files()
-    write_parts(source, model, extractor, folder, args.windows)
-    return find_parts(folder)
+    sequences = []
+    for store in find_sequences(folder):
+        sequences.append(store.load_sequence())
+        store.remove_from(len(sequences[-1]))
+    if all(parts and parts[-1].is_done for parts in sequences):
+        logger.info(f"{folder} is complete: there is nothing to embed.")
+    elif written := [part for parts in sequences for part in parts]:
+        logger.info(f"Continuing after {sum(part.num_read for part in written)} clips in {len(written)} parts.")
+
+
+def count_pieces(source: Source, num_processes: int) -> int:
+    """
+    Decides into how many pieces a new run divides the source. Several processes have several pieces each, from all
+    over the source, so that they finish at about the same time although its clips differ in length.
+    """
+    if num_processes == 1:
+        return 1
+    size, units = (len(source.shards), "shards") if source.num_clips is None else (source.num_clips, "clips")
+    if size < num_processes:
+        logger.warning(f"There are {size} {units}, so only {size} of {num_processes} processes are used.")
+    return max(1, min(PIECES_PER_PROCESS * num_processes, size))
+
+
+def finish(folder: Path) -> None:
+    """
+    Says what all processes have embedded, lists the clips that cannot be used, and numbers the clips of a stream. It
+    is a [`UserError`] if no clip can be used.
+    """
+    parts, first_clip = [], 0
+    for store in find_sequences(folder):
+        sequence = store.load_sequence()
+        for name in (name for part in sequence for name in part.files):
+            number_clips(folder / name, first_clip)
+        first_clip += sum(part.num_read for part in sequence)
+        parts += sequence
+    notes = [note for part in parts for note in part.skipped]
+    write_skipped(folder, notes)
+    num_clips, hours = sum(part.num_clips for part in parts), sum(part.seconds for part in parts) / 3600
+    if num_clips == 0:
+        raise nothing_usable(folder, notes)
+    summary = f"{num_clips} clips, {hours:.2f} h, are embedded in {folder}."
+    if notes:
+        summary += f" Skipped: {count_kinds(notes)}; {folder / SKIPPED} lists them."
+    logger.info(summary)
 
 
 def load_model(checkpoint: str | None) -> tuple[COLAModel, COLAFeatureExtractor]:
-    """Loads a checkpoint, by default the one of this repository, to the GPU if there is one."""
+    """Loads a checkpoint, by default cola-compact, to the device of this process, which is a GPU if there is one."""
     with quiet_libraries(warnings=True):
         model, extractor = load_encoder(checkpoint or str(CHECKPOINT))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), extractor
+    return model.to(PartialState().device).eval(), extractor
 
 
 def _full_name(name: str) -> str:
@@ -108,73 +171,75 @@ def collect_settings(
     }
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """
-    Reads the settings with which the vectors in a folder were made. Without any, there are no vectors, which is a
-    [`MissingFileError`].
-    """
-    path = folder / SETTINGS
-    if not path.exists():
-        raise MissingFileError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
-    settings = json.loads(path.read_text())
-    return settings | {"model_name_or_path": settings["model_name_or_path"] or str(CHECKPOINT)}
+def write_share(
+    source: Source, model: COLAModel, extractor: COLAFeatureExtractor, folder: Path, windows: bool
+) -> None:
+    """Writes the parts that are missing of the pieces that fall to this process."""
+    processes, sequences = PartialState(), find_sequences(folder)
+    own = slice(processes.process_index, None, processes.num_processes)
+    share = list(zip(sequences, source.divide(len(sequences))))[own]
+    written = [store.load_sequence() for store, _ in share]
+    if all(parts and parts[-1].is_done for parts in written):
+        return
+    num_clips = None if source.num_clips is None else sum(piece.num_clips for _, piece in share)
+    with Meter(num_clips, sum(part.num_read for parts in written for part in parts)) as meter:
+        for (store, piece), parts in zip(share, written):
+            write_parts(store, parts, source, piece, model, extractor, meter, windows)
 
 
 def write_parts(
-    source: Source, model: COLAModel, extractor: COLAFeatureExtractor, folder: Path, windows: bool
+    store: PartStore,
+    parts: list[Part],
+    source: Source,
+    piece: Piece,
+    model: COLAModel,
+    extractor: COLAFeatureExtractor,
+    meter: "Meter",
+    windows: bool,
 ) -> None:
-    """Writes the parts that are missing, and the list of the clips that cannot be used: a [`UserError`] if all are."""
-    store = PartStore(folder)
-    parts = store.load_sequence()
-    store.remove_from(len(parts))
-    num_read = sum(part.num_read for part in parts)
+    """Writes the parts of a piece that are missing after those that are there."""
     if parts and parts[-1].is_done:
-        logger.info(f"{folder} is complete: there is nothing to embed.")
-    else:
-        if parts:
-            logger.info(f"Continuing after {num_read} clips in {len(parts)} parts.")
-        clips = ((clip, clip.audio) for clip in source.read(parts[-1].position if parts else None))
-        embedded = embed_clips(model, extractor, clips)
-        seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate if windows else None
-        with Meter(source.num_clips, num_read) as meter:
-            while not (parts and parts[-1].is_done):
-                path = folder / f"part-{len(parts):05}.parquet"
-                with written_whole(path) as temporary:
-                    writer = PartWriter(temporary, model.config.hidden_size, windows, source.label_column is not None)
-                    part = write_part(writer, source, embedded, num_read, meter, seconds_per_hop)
-                part.files.append(path.name)
-                store.save(len(parts), part)
-                parts.append(part)
-                num_read += part.num_read
-                write_skipped(folder, [note for part in parts for note in part.skipped])
-    notes = [note for part in parts for note in part.skipped]
-    write_skipped(folder, notes)
-    num_clips, hours = sum(part.num_clips for part in parts), sum(part.seconds for part in parts) / 3600
-    if num_clips == 0:
-        raise nothing_usable(folder, notes)
-    summary = f"{num_clips} clips, {hours:.2f} h, are embedded in {folder}."
-    if notes:
-        summary += f" Skipped: {count_kinds(notes)}; {folder / SKIPPED} lists them."
-    logger.info(summary)
+        return
+    folder, first_clip = store.output_dir, piece.first_clip or 0
+    number = first_clip + sum(part.num_read for part in parts)
+    position = parts[-1].position if parts else piece.start
+    embedded = embed_clips(model, extractor, ((clip, clip.audio) for clip in source.read(position, piece.end)))
+    seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate if windows else None
+    has_labels = source.label_column is not None
+    while not (parts and parts[-1].is_done):
+        path = folder / f"{store.name(len(parts))}.parquet"
+        with written_whole(path) as temporary:
+            writer = PartWriter(temporary, model.config.hidden_size, windows, has_labels, first_clip)
+            part = write_part(writer, source, embedded, number, meter, seconds_per_hop)
+        part.files.append(path.name)
+        store.save(len(parts), part)
+        parts.append(part)
+        number += part.num_read
+        if part.skipped and PartialState().is_main_process:
+            write_skipped(folder, [note for store in find_sequences(folder) for note in _skipped(store)])
+
+
+def _skipped(store: PartStore) -> list[ClipNote]:
+    return [note for part in store.load_sequence() for note in part.skipped]
 
 
 def write_part(
     writer: PartWriter,
     source: Source,
     clips: Iterator[tuple[Clip, EmbeddedClip | BadClipError]],
-    num_before: int,
+    first_number: int,
     meter: "Meter",
     seconds_per_hop: float | None,
 ) -> Part:
     """
-    Writes one part of the clips that are left, as [`embed_clips`] returns them, after `num_before` clips in the parts
-    before. With `seconds_per_hop`, the seconds from one window to the next, it has a row for each window rather than
-    for each clip.
+    Writes one part of the clips that are left, as [`embed_clips`] returns them, whose numbers begin with
+    `first_number`. With `seconds_per_hop`, the seconds from one window to the next, it has a row for each window
+    rather than for each clip.
     """
     part = Part(is_done=True)
     started = time.monotonic()
     for clip, embedded in clips:
-        number = num_before + part.num_read
+        number = first_number + part.num_read
         part.position = clip.end
         part.num_read += 1
         if isinstance(embedded, BadClipError):
@@ -204,7 +269,8 @@ def write_part(
 class Meter(tqdm):
     """
     The progress bar: clips, the time that is left, hours of audio, and how many times faster than real time this is.
-    The total is the number of clips, if it is known, of which `initial` are embedded already.
+    The total is the number of clips, if it is known, of which `initial` are embedded already. Where several processes
+    share the work, the main one shows its own share.
     """
 
     def __init__(self, total: int | None, initial: int):
@@ -214,8 +280,15 @@ class Meter(tqdm):
             if total
             else ("{n:.0f} clips [{elapsed}")
         )
+        processes = PartialState()
+        several = f", process 1 of {processes.num_processes}" if processes.num_processes > 1 else ""
         super().__init__(
-            total=total, initial=initial, desc="Embedding", bar_format="{desc}: " + left + "{postfix}]", smoothing=0.05
+            total=total,
+            initial=initial,
+            desc=f"Embedding{several}",
+            bar_format="{desc}: " + left + "{postfix}]",
+            smoothing=0.05,
+            disable=not processes.is_main_process,
         )
         self.seconds = 0.0
 

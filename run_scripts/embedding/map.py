@@ -20,7 +20,7 @@ from run_scripts.common.plots import place_by_tsne
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.source import load_splits
 from run_scripts.embedding.arguments import EmbeddingArguments
-from run_scripts.embedding.embed import read_settings
+from run_scripts.embedding.parts import read_settings
 from run_scripts.embedding.search import Index
 from run_scripts.embedding.source import Source
 

@@ -1,15 +1,24 @@
-"""The parts of an embedding: Parquet files."""
+"""What is in the folder of an embedding: its settings, and its parts, which are Parquet files."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from run_scripts.common.errors import MissingFileError
+from run_scripts.common.files import written_whole
 from run_scripts.common.resume import PROGRESS_DIR, PartStore
+from run_scripts.embedding.arguments import CHECKPOINT
 
 
+SETTINGS = "settings.json"
 PARTS = "part-*.parquet"
+# The key under which a part says from which number on its clips, and those before them in its sequence, are counted.
+FIRST_CLIP = b"first_clip"
 
 # Rows that wait in memory to be written together.
 GROUP_ROWS = 1024
@@ -20,22 +29,57 @@ def find_parts(folder: Path) -> list[Path]:
     return sorted(folder.glob(PARTS))
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """
+    Reads the settings with which the vectors in a folder were made. Without any, there are no vectors, which is a
+    [`MissingFileError`].
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        raise MissingFileError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
+    settings = {"num_pieces": 1} | json.loads(path.read_text())
+    return settings | {"model_name_or_path": settings["model_name_or_path"] or str(CHECKPOINT)}
+
+
+def find_sequences(folder: Path) -> list[PartStore]:
+    """The sequences of parts in a folder, one for each piece of the source, in its order."""
+    num_pieces = read_settings(folder)["num_pieces"]
+    return [PartStore(folder, piece if num_pieces > 1 else None) for piece in range(num_pieces)]
+
+
 def is_complete(folder: Path) -> bool:
     """Whether all clips are embedded and all parts are there. Copies, which say nothing of their run, are complete."""
     if not (folder / PROGRESS_DIR).exists():
         return bool(find_parts(folder))
-    parts = PartStore(folder).load_sequence()
-    return bool(parts) and parts[-1].is_done
+    sequences = [store.load_sequence() for store in find_sequences(folder)]
+    return all(parts and parts[-1].is_done for parts in sequences)
+
+
+def number_clips(path: Path, first_clip: int) -> None:
+    """Numbers the clips in a part anew if they are not counted from `first_clip` on."""
+    file = pq.ParquetFile(path)
+    shift = first_clip - int((file.schema_arrow.metadata or {}).get(FIRST_CLIP, 0))
+    if shift == 0:
+        return
+    schema = file.schema_arrow.with_metadata({FIRST_CLIP: str(first_clip)})
+    with written_whole(path, path.stat().st_size) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for batch in file.iter_batches(GROUP_ROWS):
+            numbers = pc.add(batch.column("clip"), shift)
+            writer.write_batch(batch.set_column(schema.names.index("clip"), schema.field("clip"), numbers))
 
 
 class PartWriter:
-    """Writes a part, a row for each clip or, with `windows`, for each window."""
+    """
+    Writes a part, a row for each clip or, with `windows`, for each window. Its clips, and those of the parts before it
+    in its sequence, are counted from `first_clip` on.
+    """
 
-    def __init__(self, path: Path, hidden_size: int, windows: bool, has_labels: bool):
+    def __init__(self, path: Path, hidden_size: int, windows: bool, has_labels: bool, first_clip: int = 0):
         columns = {"clip": pa.int64(), "path": pa.string(), "seconds": pa.float64()}
         columns |= {"label": pa.string()} if has_labels else {}
         columns |= {"time": pa.float64()} if windows else {}
-        self.schema = pa.schema(columns | {"vector": pa.list_(pa.float32(), hidden_size)})
+        columns |= {"vector": pa.list_(pa.float32(), hidden_size)}
+        self.schema = pa.schema(columns, {FIRST_CLIP: str(first_clip)})
         self.num_rows = 0
         self._file = pq.ParquetWriter(path, self.schema)
         self._rows, self._vectors = [], []

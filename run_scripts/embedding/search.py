@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
+from tqdm.auto import tqdm
 
 from feature_extraction import BadClipError, COLAFeatureExtractor
 from modeling_cola import COLAModel
 from run_scripts.common.errors import MissingFileError, UserError
+from run_scripts.common.files import written_whole
 from run_scripts.embedding.arguments import EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
-from run_scripts.embedding.embed import load_model, read_settings
+from run_scripts.embedding.embed import load_model
 from run_scripts.embedding.encode import embed_clips, mean_vector
-from run_scripts.embedding.parts import find_parts, is_complete
+from run_scripts.embedding.parts import find_parts, is_complete, read_settings
 
 
 logger = logging.getLogger(__name__)
 
-# Rows that are standardised at a time.
+# The folder of an index, and its files. The last one says of which parts it is made.
+INDEX, ROWS, VECTORS, STATISTICS, SOURCE = ".index", "rows.arrow", "vectors.npy", "statistics.npy", "parts.txt"
+# Rows that are read and standardised at a time.
 BLOCK_ROWS = 2**14
 # Vectors whose components deviate by less than this are those of the same sound.
 SAME = 1e-5
@@ -37,6 +42,10 @@ class Index:
     standardised, it is the cosine of the vectors themselves. A query is compared with all vectors; docs/embedding.md
     says what a million of them take.
 
+    The standardised vectors and the rows are kept on the disk, in a folder `.index` that the first search writes, and
+    are mapped into memory, so that a folder with more vectors than the memory holds can be searched, too. If the
+    folder cannot be written to, they are in a temporary one, as long as the index is in use.
+
     Args:
         folder (`Path`):
             The folder that `run_embedding.py` wrote.
@@ -49,6 +58,7 @@ class Index:
 
     Raises:
         `FileNotFoundError`: If the folder has no vectors.
+        `OSError`: If the disk is full.
     """
 
     def __init__(self, folder: Path):
@@ -57,29 +67,22 @@ class Index:
             raise MissingFileError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
         if not is_complete(folder):
             logger.warning(f"{folder} is not complete: to embed all clips, repeat the command that wrote it.")
-        self.vectors = np.empty((sum(pq.read_metadata(part).num_rows for part in parts), _hidden_size(parts[0])), "f4")
-        tables, first = [], 0
-        for part in parts:
-            table = pq.read_table(part)
-            vectors = table["vector"].combine_chunks().flatten().to_numpy()
-            self.vectors[first : first + len(table)] = vectors.reshape(-1, self.vectors.shape[1])
-            tables.append(table.drop_columns("vector"))
-            first += len(table)
-        self.rows = Dataset(pa.concat_tables(tables).combine_chunks())
-        # In place and block after block, since a million vectors fill the memory of many computers.
-        blocks = [self.vectors[first : first + BLOCK_ROWS] for first in range(0, len(self.vectors), BLOCK_ROWS)]
-        mean = self.vectors.mean(axis=0, dtype=np.float64)
-        deviation = np.sqrt(sum(np.square(block - mean).sum(axis=0) for block in blocks) / len(self.vectors))
-        if deviation.max() < SAME:  # there is one sound
-            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
-        self.mean, self.deviation = mean.astype(np.float32), (deviation + 1e-6).astype(np.float32)
-        for block in blocks:
-            block[:] = self.standardise(block)
+        path, source = folder / INDEX, _describe(parts)
+        if not (path / SOURCE).is_file() or (path / SOURCE).read_text() != source:
+            if not os.access(folder, os.W_OK):
+                self._temporary = tempfile.TemporaryDirectory()
+                path = Path(self._temporary.name) / INDEX
+            with written_whole(path, sum(part.stat().st_size for part in parts)) as temporary:
+                temporary.mkdir()
+                write_index(parts, temporary)
+                (temporary / SOURCE).write_text(source)
+        self.rows = Dataset.from_file(str(path / ROWS))
+        self.vectors = np.asarray(np.load(path / VECTORS, mmap_mode="r"))
+        self.mean, self.deviation = np.load(path / STATISTICS)
 
     def standardise(self, vectors: np.ndarray) -> np.ndarray:
         """Standardises vectors `[N, hidden_size]`, and scales them to length 1."""
-        vectors = (vectors - self.mean) / self.deviation
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return _standardise(vectors, self.mean, self.deviation)
 
     def search(self, vector: np.ndarray, top_k: int = 10) -> list[dict[str, Any]]:
         """
@@ -101,8 +104,45 @@ class Index:
         return [{"similarity": float(similarities[number]), **self.rows[int(number)]} for number in numbers]
 
 
-def _hidden_size(part: Path) -> int:
-    return pq.read_schema(part).field("vector").type.list_size
+def _describe(parts: list[Path]) -> str:
+    """What an index is made of, by which it is known to be outdated."""
+    return "".join(f"{part.name} {(status := part.stat()).st_size} {status.st_mtime_ns}\n" for part in parts)
+
+
+def write_index(parts: list[Path], folder: Path) -> None:
+    """
+    Writes the rows of the parts, their standardised vectors, and the mean and deviation of the vectors to a folder. No
+    more than a block of vectors is in memory at a time.
+    """
+    schema = pq.read_schema(parts[0]).remove_metadata()
+    hidden_size = schema.field("vector").type.list_size
+    schema = schema.remove(schema.names.index("vector"))
+    shape = sum(pq.read_metadata(part).num_rows for part in parts), hidden_size
+    vectors = np.lib.format.open_memmap(folder / VECTORS, "w+", np.float32, shape)
+    first, total = 0, np.zeros(hidden_size)
+    with pa.ipc.new_stream(folder / ROWS, schema) as rows, tqdm(total=len(vectors), desc="Indexing", delay=5) as bar:
+        for batch in (batch for part in parts for batch in pq.ParquetFile(part).iter_batches(BLOCK_ROWS)):
+            block = batch.column("vector").flatten().to_numpy().reshape(-1, hidden_size)
+            vectors[first : first + len(block)] = block
+            total += block.sum(axis=0, dtype=np.float64)
+            rows.write_batch(batch.select(schema.names).cast(schema))
+            first += len(block)
+            bar.update(len(block))
+    blocks = [vectors[first : first + BLOCK_ROWS] for first in range(0, len(vectors), BLOCK_ROWS)]
+    mean = total / len(vectors)
+    deviation = np.sqrt(sum(np.square(block - mean).sum(axis=0) for block in blocks) / len(vectors))
+    if deviation.max() < SAME:  # there is one sound
+        mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+    statistics = np.stack([mean, deviation + 1e-6]).astype(np.float32)
+    np.save(folder / STATISTICS, statistics)
+    for block in blocks:
+        block[:] = _standardise(block, *statistics)
+    vectors.flush()
+
+
+def _standardise(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    vectors = (vectors - mean) / deviation
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def load_own_model(folder: Path, checkpoint: str | None = None) -> tuple[COLAModel, COLAFeatureExtractor]:

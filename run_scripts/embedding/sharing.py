@@ -13,8 +13,7 @@ from run_scripts.common.cards import write_card
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json, written_whole
 from run_scripts.common.hub import hub_name
-from run_scripts.embedding.embed import SETTINGS, read_settings
-from run_scripts.embedding.parts import GROUP_ROWS, PARTS, find_parts, is_complete
+from run_scripts.embedding.parts import GROUP_ROWS, PARTS, SETTINGS, find_parts, is_complete, read_settings
 
 
 def copy_vectors(folder: Path, target: Path, checkpoint: str | None = None) -> None:

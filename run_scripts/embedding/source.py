@@ -1,11 +1,31 @@
 """The clips of all splits of a data set, with their labels, from any position on."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, LargeList, List
 
 from feature_extraction import Clip, ClipReader, Position, find_audio_column
+
+
+class Piece(NamedTuple):
+    """
+    Consecutive clips of a source, which one process reads.
+
+    Args:
+        start, end (`Position`):
+            Where the piece begins, and where the next one does.
+        num_clips (`int`, *optional*), first_clip (`int`, *optional*):
+            How many clips it has, and the number of the first one in the source. Of a stream they are not known before
+            the clips, and those before them, are read.
+    """
+
+    start: Position
+    end: Position
+    num_clips: int | None = None
+    first_clip: int | None = None
 
 
 class Source:
@@ -32,13 +52,32 @@ class Source:
         self.feature = first.features[label_column] if self.label_column else None
         self.num_clips = None if isinstance(first, IterableDataset) else sum(map(len, self.shards))
 
-    def read(self, start: Position | None = None) -> Iterator[Clip]:
-        """Reads the clips, from a position on if one is given. The shards of all splits are numbered as one list."""
-        start = start or Position()
-        for shard in range(start.shard, len(self.shards)):
+    def divide(self, num_pieces: int) -> list[Piece]:
+        """Divides the source into pieces of about the same size: a stream by its shards, all else by its clips."""
+        size = len(self.shards) if self.num_clips is None else self.num_clips
+        bounds = [size * number // num_pieces for number in range(num_pieces + 1)]
+        if self.num_clips is None:
+            return [Piece(Position(shard=start), Position(shard=end)) for start, end in pairwise(bounds)]
+        return [Piece(self._find(start), self._find(end), end - start, start) for start, end in pairwise(bounds)]
+
+    def _find(self, number: int) -> Position:
+        """The position of the clip with this number, or the end."""
+        firsts = [0, *accumulate(map(len, self.shards))]
+        shard = bisect_right(firsts, number) - 1
+        return Position(shard=shard, row=number - firsts[shard])
+
+    def read(self, start: Position | None = None, end: Position | None = None) -> Iterator[Clip]:
+        """
+        Reads the clips, from a position on if one is given, and up to another. The shards of all splits are numbered
+        as one list.
+        """
+        start, end = start or Position(), end or Position(shard=len(self.shards))
+        for shard in range(start.shard, end.shard + (end.row > 0)):
             position = start if shard == start.shard else Position()
             for clip in ClipReader(self.shards[shard], self.audio_column).clips(position._replace(shard=0)):
                 row = clip.position.row
+                if (shard, row) == (end.shard, end.row):
+                    return
                 yield clip._replace(position=Position(shard=shard, row=row), key=(shard, row))
 
     def label_of(self, clip: Clip) -> str | None:

@@ -4,15 +4,18 @@ import json
 import logging
 import math
 import os
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import make_output_dir, write_json
 from run_scripts.common.lock import locked
+from run_scripts.common.processes import count_local_processes
 from run_scripts.common.resume import PROGRESS_DIR, check_settings
 from run_scripts.common.skipped import count_by_kind, format_counts, nothing_usable, write_skipped
 from run_scripts.common.source import load_source
@@ -28,7 +31,8 @@ SETTINGS = "settings.json"
 
 def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, Any]:
     """
-    Converts audio to Parquet shards of 16 kHz mono clips. A run that was stopped is resumed.
+    Converts audio to Parquet shards of 16 kHz mono clips. A run that was stopped is resumed. The processes of a
+    launcher, if there is one, share the work.
 
     Args:
         source (`SourceArguments`):
@@ -37,34 +41,48 @@ def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, An
             How to write it.
 
     Returns:
-        `dict[str, Any]`: The report on this run and on those that it resumed, which is also written to `report.json`.
+        `dict[str, Any]`: The report on this run and on those that it resumed, which is also written to `report.json`;
+        nothing in other processes than the main one.
 
     Raises:
         `ValueError`: if the source or the output folder cannot be used, or if no clip could be.
-        `RuntimeError`: if a worker was killed.
+        [`KilledWorkerError`]: if a worker was killed.
         `OSError`: if the output folder cannot be written to, or if the disk is full.
     """
-    check_output_dir(source, args)
-    with locked(args.output_path):
-        num_workers = args.num_workers or os.cpu_count()
-        run = load_run(source, args, num_workers)
-        parts = run.load_parts()
-        run.parts.remove_temporary_files()
-        if all(part.is_done for part in parts):
-            logger.info(f"The run in {run.output_dir} is finished: there is nothing to do.")
-        else:
-            if num_shards := sum(len(part.files) for part in parts):
-                logger.info(f"Resuming after {num_shards} shards with {sum(part.num_clips for part in parts)} clips.")
-            try:
-                convert_all(run, parts, num_workers)
-            finally:
+    processes = PartialState()
+    if processes.is_main_process:
+        check_output_dir(source, args)
+    with locked(args.output_path) if processes.is_main_process else nullcontext():
+        num_workers = args.num_workers or max(os.cpu_count() // count_local_processes(), 1)
+        with processes.main_process_first():  # it decides how the source is divided
+            run = load_run(source, args, num_workers * processes.num_processes)
+        if processes.is_main_process:
+            begin(run)
+        processes.wait_for_everyone()
+        try:
+            convert_all(run, range(processes.process_index, run.num_parts, processes.num_processes), num_workers)
+        finally:
+            if processes.num_processes == 1:  # else the others may still be writing
                 run.parts.remove_temporary_files()
+        processes.wait_for_everyone()
+        if not processes.is_main_process:
+            return {}
         report = write_report(run)
     logger.info(
         f"Wrote {report['clips']} clips ({report['hours']:.2f} h) to {report['shards']} shards "
         f"({report['gigabytes']:.2f} GB) in {run.output_dir}. Skipped: {format_counts(report['skipped'])}."
     )
     return report
+
+
+def begin(run: Run) -> None:
+    """Says what earlier runs have done, and removes what they had begun to write when they were killed."""
+    parts = run.load_parts()
+    run.parts.remove_temporary_files()
+    if all(part.is_done for part in parts):
+        logger.info(f"The run in {run.output_dir} is finished: there is nothing to do.")
+    elif num_shards := sum(len(part.files) for part in parts):
+        logger.info(f"Resuming after {num_shards} shards with {sum(part.num_clips for part in parts)} clips.")
 
 
 def check_output_dir(source: SourceArguments, args: PreparationArguments) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
+from accelerate import PartialState
 from datasets import Audio, Dataset, Features, IterableDataset
 from tqdm.auto import tqdm
 
 from feature_extraction import BAD_CLIP_KINDS, BadClipError, Clip, ClipReader
 from feature_extraction.tables import SPLITS_BY_NAME
+from run_scripts.common.errors import KilledWorkerError
 from run_scripts.common.resume import Part, PartStore
 from run_scripts.common.skipped import count_by_kind, format_counts
 from run_scripts.common.source_arguments import SourceArguments
@@ -79,7 +82,7 @@ class Counters:
     `seconds` that were written, and the number of skipped clips of each kind. They start from those of earlier runs.
     """
 
-    def __init__(self, context: ForkContext, parts: list[Part]):
+    def __init__(self, context: ForkContext, parts: Iterable[Part]):
         self._values = {name: context.Value("q", 0) for name in ("clips", *BAD_CLIP_KINDS)}
         self._values["seconds"] = context.Value("d", 0.0)
         for part in parts:
@@ -166,24 +169,27 @@ def convert_clip(clip: Clip, writer: ShardWriter, part: Part, number: int) -> No
         counters.add("seconds", num_samples / SAMPLING_RATE)
 
 
-def convert_all(run: Run, parts: list[Part], num_workers: int) -> None:
+def convert_all(run: Run, numbers: Iterable[int], num_workers: int) -> None:
     """
-    Converts what is left to do of all parts, in at most `num_workers` processes.
+    Converts what is left to do of the parts with these numbers, in at most `num_workers` processes.
 
     Raises:
-        `RuntimeError`: If a worker was killed.
+        [`KilledWorkerError`]: If a worker was killed.
         `OSError`: If the disk is full, among others.
     """
+    parts = {number: run.parts.load(number) for number in numbers}
+    unfinished = [number for number, part in parts.items() if not part.is_done]
+    if not unfinished:
+        return
     # Forked workers start at once and inherit the source, which need not be picklable.
     context = multiprocessing.get_context("fork")
-    counters = Counters(context, parts)
+    counters = Counters(context, parts.values())
     stop = context.Event()
-    unfinished = [number for number, part in enumerate(parts) if not part.is_done]
     pool = ProcessPoolExecutor(min(num_workers, len(unfinished)), context, start_worker, (run, counters, stop))
     try:
-        watch(run, {pool.submit(convert_part, number) for number in unfinished}, counters)
+        watch(run, {pool.submit(convert_part, number) for number in unfinished}, counters, _count_clips(run, parts))
     except BrokenProcessPool as error:
-        raise RuntimeError(
+        raise KilledWorkerError(
             "A worker was killed, perhaps because the memory was used up. Run the same command again with a smaller "
             "--num_workers: finished shards are kept."
         ) from error
@@ -192,10 +198,27 @@ def convert_all(run: Run, parts: list[Part], num_workers: int) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def watch(run: Run, pending: set[Future], counters: Counters) -> None:
-    """Shows the progress until all parts are converted, and raises the first error of a worker."""
-    total = None if isinstance(run.dataset, IterableDataset) else len(run.dataset)
-    with tqdm(total=total, initial=counters["clips"], desc="Preparing", unit=" clips") as bar:
+def _count_clips(run: Run, numbers: Iterable[int]) -> int | None:
+    """The number of clips in parts, which is not known of a stream."""
+    if isinstance(run.dataset, IterableDataset):
+        return None
+    return sum(len(range(number, len(run.dataset), run.num_parts)) for number in numbers)
+
+
+def watch(run: Run, pending: set[Future], counters: Counters, total: int | None) -> None:
+    """
+    Shows the progress until all parts are converted, and raises the first error of a worker. Where several processes
+    share the work, the main one shows its own share.
+    """
+    processes = PartialState()
+    several = f", process 1 of {processes.num_processes}" if processes.num_processes > 1 else ""
+    with tqdm(
+        total=total,
+        initial=counters["clips"],
+        desc=f"Preparing{several}",
+        unit=" clips",
+        disable=not processes.is_main_process,
+    ) as bar:
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
             hours = counters["seconds"] / 3600

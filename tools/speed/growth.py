@@ -5,12 +5,18 @@ Each point is measured in a process of its own, whose peak of memory is its own 
 that of the libraries, the model and the input.
 """
 
+import atexit
+import io
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 MIB = 2**20
@@ -44,6 +50,9 @@ class Growth:
 GROWTHS = {
     "recording": Growth("One recording in one call", "minutes", "embed_recording", (1, 10, 60, 600), (1,)),
     "stream": Growth("A stream of short clips", "rows", "read_stream", (1000, 10_000, 100_000, 1_000_000), (50,)),
+    "clips": Growth("Embedding short clips", "clips", "embed_shards", (1000, 10_000, 100_000), (50,)),
+    "search": Growth("The first search", "vectors", "search_first", (10_000, 100_000, 1_000_000), (50,)),
+    "search_again": Growth("A later search", "vectors", "search_again", (10_000, 100_000, 1_000_000), (50,)),
     "loss": Growth(
         "The loss of one process, forward and backward",
         "pairs, of as many candidates",
@@ -76,18 +85,13 @@ def embed_recording(minutes: int) -> Callable[[], object]:
 
 def read_stream(num_rows: int) -> Callable[[], object]:
     """The segment pairs of an endless stream, as pre-training reads them, up to this number of rows."""
-    import io
     from itertools import islice
 
-    import numpy as np
-    import soundfile
     from datasets import Audio, Features, IterableDataset
 
     from feature_extraction import SegmentPairs
 
-    file = io.BytesIO()
-    soundfile.write(file, 0.1 * np.random.default_rng(0).standard_normal(400), 16000, format="WAV")
-    row = {"audio": {"bytes": file.getvalue(), "path": "clip.wav"}}
+    row = {"audio": _encoded_noise(400)}
 
     def rows() -> object:
         for _ in range(num_rows):
@@ -96,6 +100,68 @@ def read_stream(num_rows: int) -> Callable[[], object]:
     dataset = IterableDataset.from_generator(rows, features=Features(audio=Audio(decode=False)))
     pairs = iter(SegmentPairs(dataset, 400, buffer_size=64))
     return lambda: sum(1 for _ in islice(pairs, num_rows))
+
+
+def embed_shards(num_clips: int) -> Callable[[], object]:
+    """`run_embedding.py` on a stream of shards of 1,000 clips of 0.1 s."""
+    from datasets import Audio, Dataset
+
+    from run_scripts import run_embedding
+
+    folder, clip = _temporary_folder(), _encoded_noise(1600)
+    for first in range(0, num_clips, 1000):
+        rows = Dataset.from_dict({"audio": [clip] * min(1000, num_clips - first)})
+        rows.cast_column("audio", Audio(decode=False)).to_parquet(folder / f"train-{first:07}.parquet")
+    arguments = ["--dataset_name", str(folder), "--streaming", "--output_dir", str(folder / "vectors")]
+    return lambda: run_embedding.main(arguments)
+
+
+def search_first(num_vectors: int) -> Callable[[], object]:
+    """The first search of random vectors of 1,536 numbers, which writes the index. What it maps counts as memory."""
+    import json
+
+    import numpy as np
+
+    from run_scripts.embedding.parts import SETTINGS, PartWriter
+    from run_scripts.embedding.search import Index
+
+    folder, rng = _temporary_folder(), np.random.default_rng(0)
+    (folder / SETTINGS).write_text(json.dumps({"model_name_or_path": None}))
+    for first in range(0, num_vectors, 2**14):
+        writer = PartWriter(folder / f"part-{first:08}.parquet", 1536, False, True)
+        for number in range(first, min(first + 2**14, num_vectors)):
+            writer.add(number, f"clip-{number}.wav", f"label {number % 100}", 1.0, rng.random((1, 1536), "f4"), [None])
+        writer.close()
+    query = rng.random(1536, "f4")
+    return lambda: Index(folder).search(query)
+
+
+def search_again(num_vectors: int) -> Callable[[], object]:
+    """A search of the same vectors by the index that an earlier process wrote."""
+    import multiprocessing
+
+    search = search_first(num_vectors)
+    earlier = multiprocessing.get_context("fork").Process(target=search)
+    earlier.start()
+    earlier.join()
+    return search
+
+
+def _encoded_noise(num_samples: int) -> dict[str, Any]:
+    """A clip of noise as it is stored in shards."""
+    import numpy as np
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, 0.1 * np.random.default_rng(0).standard_normal(num_samples), 16000, format="WAV")
+    return {"bytes": file.getvalue(), "path": "clip.wav"}
+
+
+def _temporary_folder() -> Path:
+    """A folder that is removed when this process ends."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder)
 
 
 def contrast(num_pairs: int) -> Callable[[], object]:

@@ -1,17 +1,14 @@
 """Several processes: what they share, what each draws for itself, and how they end when one of them fails."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from helpers import pretraining_arguments
+from helpers import pretraining_arguments, run_processes
 
 
-ROOT = Path(__file__).parents[3]
 # What a process runs in place of `run_pretraining.py`: the same, after a change of the code that a test is about.
 SCRIPT = """
 import os
@@ -27,13 +24,10 @@ run_pretraining.run()
 
 
 def run_two(tmp_path: Path, change: str, arguments: list[str]) -> subprocess.CompletedProcess:
-    """Runs two processes on CPUs, which end within five minutes."""
+    """Runs two processes."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(change=change))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.run([*command, *arguments], env=environment, timeout=300, **pipes)
+    return run_processes(script, arguments)
 
 
 def test_each_process_starts_from_the_same_weights_and_augments_in_its_own_way(tones: Path, tmp_path: Path):
