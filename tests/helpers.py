@@ -113,9 +113,15 @@ def with_teacher(objective: COLAPreTrainedModel) -> COLAPreTrainedModel:
     return objective
 
 
-def run_processes(script: Path, arguments: list[str], num_processes: int = 2) -> subprocess.CompletedProcess:
-    """Runs a script in several processes on CPUs, which end within five minutes. Returns what they wrote to stderr."""
+def run_processes(
+    script: Path, arguments: list[str], num_processes: int = 2, use_cpu: bool = True
+) -> subprocess.CompletedProcess:
+    """
+    Runs a script in several processes, which end within five minutes. Returns what they wrote to stderr. With
+    `use_cpu`, accelerate is told to use CPUs.
+    """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["ACCELERATE_USE_CPU"] = str(use_cpu).lower()
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.run([*command, str(script), *arguments], env=environment, timeout=300, **pipes)

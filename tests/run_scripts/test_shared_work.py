@@ -30,7 +30,7 @@ run_script({script}.main)
 def run(tmp_path: Path, script: str, arguments: list[str], num_processes: int = 2, change: str = ""):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT.format(script=script, change=change))
-    return run_processes(path, arguments, num_processes)
+    return run_processes(path, arguments, num_processes, use_cpu=script == "run_embedding")
 
 
 def succeeds(done: subprocess.CompletedProcess) -> None:
@@ -145,7 +145,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("num_processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_preparing_goes_on_after_a_process_was_killed(data: Path, tmp_path: Path, num_processes: int):
-    """The files are those of one process with as many workers as all processes have together."""
+    """
+    The files are those of one process with as many workers as all processes have together. Nothing says that CPUs are
+    to be used, since preparing uses nothing else.
+    """
     prepare_audio.main(preparation_arguments(data, tmp_path / "one", num_processes))
     change = """
 convert_all = workers.convert_all

@@ -90,6 +90,7 @@ COMPARISONS = {
         64,
         [
             Subject("run_pretraining.py", "training_step", ("paper",)),
+            Subject("run_pretraining.py --torch_compile", "training_step", ("paper", "compiled")),
             Subject("timm and PyTorch in a plain loop", "plain_training_step"),
             Subject("Keras, as in the authors' code", "keras_training_step"),
         ],
@@ -101,6 +102,7 @@ COMPARISONS = {
         [
             Subject("with features and augmentation", "training_step", ("best", "features")),
             Subject("without", "training_step", ("best",)),
+            Subject("without, with --torch_compile", "training_step", ("best", "compiled")),
         ],
     ),
     "reading": Comparison(

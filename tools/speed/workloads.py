@@ -93,7 +93,7 @@ def wav2vec2_embedding(num_clips: int = 32) -> Run:
 def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Run:
     """
     A step as pre-training takes it. The features of the pairs are computed and augmented in each step if `"features"`
-    is among the parts, and once beforehand if not.
+    is among the parts, and once beforehand if not. The encoder is compiled if `"compiled"` is among them.
     """
     import torch
 
@@ -109,6 +109,8 @@ def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Run:
     settings = RECIPES[recipe].training
     model, extractor = build_model(PretrainingArguments(output_dir="", recipe=recipe))
     model = model.train().to(memory_format=model.memory_format)
+    if "compiled" in parts:
+        model.cola.encoder.compile()
     optimizer = build_optimizer(model, settings)
     waveforms = 0.1 * torch.randn(2 * num_pairs, extractor.num_samples(model.config.window_size))
     lengths = torch.full((2 * num_pairs,), waveforms.shape[1])
