@@ -17,6 +17,8 @@ from run_scripts.pretraining.objectives import DistillationObjective
 
 
 ROOT = Path(__file__).parents[1]
+# Packages that take the place of what is missing on a path.
+STAND_INS = Path(__file__).parent / "stand_ins"
 
 # The columns of AudioSet's copy on the Hub.
 AUDIOSET = Features(
@@ -27,6 +29,17 @@ AUDIOSET = Features(
         "human_labels": List(Value("string")),
     }
 )
+
+
+def has_torchcodec() -> bool:
+    """Whether torchcodec is installed and finds FFmpeg's libraries."""
+    try:
+        from torchcodec.decoders import AudioDecoder
+
+        AudioDecoder(encode(np.zeros(400)))
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
 
 
 def count_decoded(monkeypatch: MonkeyPatch) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers import write_tones
+from helpers import STAND_INS, has_torchcodec, write_tones
 
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,9 @@ def test_every_python_block_runs(tmp_path: Path):
         soundfile.write(tmp_path / name, 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
     for folder in ("modeling_cola", "run_scripts"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    python_path = [str(ROOT)] if has_torchcodec() else [str(ROOT), str(STAND_INS)]
+    python_path = os.pathsep.join([*python_path, os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
 
     def run(*command: str) -> str:
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -1,6 +1,7 @@
 """Feature extractor for COLA, from waveforms to log-mel frames."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -202,7 +203,7 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
 
     def __call__(
         self,
-        raw_speech: np.ndarray | torch.Tensor | list,
+        raw_speech: Any,
         sampling_rate: int | None = None,
         padding: bool | str | PaddingStrategy | None = None,
         max_length: int | None = None,
@@ -218,12 +219,15 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         Computes the features of one waveform or of a batch of waveforms.
 
         Args:
-            raw_speech (`np.ndarray`, `torch.Tensor`, `list[float]` or a list of these):
+            raw_speech (`np.ndarray`, `torch.Tensor`, `list[float]`, decoded audio or a list of these):
                 One waveform, or a batch: a list of waveforms of any lengths, or an array of shape
                 `(batch_size, num_samples)`. The samples are floats between -1 and 1, or of type int8, int16, int32 or
-                uint8, which are scaled to that range.
+                uint8, which are scaled to that range. Audio that `datasets` decodes is a waveform as well: an
+                `AudioDecoder` of torchcodec, whose channels are averaged, what its methods return, or a dictionary
+                with an `array`, or `raw` as in pipelines, and its `sampling_rate`.
             sampling_rate (`int`, *optional*):
-                Sampling rate of the waveforms, in hertz, which is checked against the extractor's own.
+                Sampling rate of the waveforms, in hertz, which is checked against the extractor's own, as is the one
+                that decoded audio has itself.
             padding (`bool` or `str`, *optional*):
                 `True` or `"longest"` to pad to the longest clip, `"max_length"` to pad to `max_length`, or `False` for
                 a list of arrays, each as long as its clip. Defaults to `True` with `return_tensors`, since a tensor
@@ -254,8 +258,11 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 not positive, or if a waveform is empty, not finite, or of a shape or type that is not accepted. The
                 message says which waveform it is and what to do.
         """
-        self._check_sampling_rate(sampling_rate)
-        waveforms, lengths = self._batch(raw_speech, channel_axis, device)
+        clips = [
+            _samples_and_rate(clip, f"waveform {i}") for i, clip in enumerate(_split_batch(raw_speech, channel_axis))
+        ]
+        self._check_sampling_rates(sampling_rate, [rate for _, rate in clips])
+        waveforms, lengths = self._batch([samples for samples, _ in clips], channel_axis, device)
         input_values, attention_mask = self.log_mel(waveforms, lengths)
 
         if max_length is not None and max_length < 1:
@@ -286,30 +293,38 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             del data["attention_mask"]
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def _check_sampling_rate(self, sampling_rate: int | None) -> None:
-        if sampling_rate is None:
+    def _check_sampling_rates(self, sampling_rate: int | None, own_rates: list[int | None]) -> None:
+        """Checks the rate that the caller names, and those that decoded clips have themselves."""
+        if sampling_rate is None and None in own_rates:
             logger.warning(
                 f"Pass `sampling_rate` to `{self.__class__.__name__}()`. Without it every waveform is taken to be "
                 f"sampled at {self.sampling_rate} Hz, and the features of any other are silently wrong."
             )
-        elif sampling_rate != self.sampling_rate:
+        if sampling_rate not in (None, self.sampling_rate):
             raise ValueError(
                 f"This feature extractor needs audio sampled at {self.sampling_rate} Hz and got {sampling_rate} Hz. "
                 f"Resample it first, for example with `torchaudio.functional.resample(waveform, {sampling_rate}, "
                 f"{self.sampling_rate})`."
             )
+        for i, rate in enumerate(own_rates):
+            if rate not in (None, self.sampling_rate):
+                raise ValueError(
+                    f"This feature extractor needs audio sampled at {self.sampling_rate} Hz, but waveform {i} has "
+                    f"{rate} Hz. Let `datasets` resample it, with "
+                    f'`dataset.cast_column("audio", Audio(sampling_rate={self.sampling_rate}))`, or decode it by '
+                    "`feature_extraction.load_audio`."
+                )
 
     def _batch(
-        self, raw_speech: np.ndarray | torch.Tensor | list, channel_axis: int | None, device: str | torch.device | None
+        self, clips: list, channel_axis: int | None, device: str | torch.device | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Checks the input and puts it into one tensor.
+        Checks the clips and puts them into one tensor.
 
         Returns:
             The waveforms of shape `(batch_size, num_samples)`, float32, padded with zeros, and their lengths of shape
             `(batch_size,)`.
         """
-        clips = _split_batch(raw_speech, channel_axis)
         waveforms = [_mono(clip, channel_axis, f"waveform {i}") for i, clip in enumerate(clips)]
         if not waveforms:
             raise ValueError("The batch is empty: give at least one waveform.")
@@ -325,10 +340,34 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         return batch, lengths
 
 
-def _split_batch(raw_speech: np.ndarray | torch.Tensor | list, channel_axis: int | None) -> Any:
+def _is_decoded(clip: Any) -> bool:
+    """Whether a clip is audio that knows its rate: a dictionary of `datasets`, or torchcodec's decoder or samples."""
+    return isinstance(clip, dict) or hasattr(clip, "get_all_samples") or hasattr(clip, "sample_rate")
+
+
+def _samples_and_rate(clip: Any, name: str) -> tuple[Any, int | None]:
+    """Returns the samples of a clip, and its sampling rate if it knows that."""
+    if not _is_decoded(clip):
+        return clip, None
+    if isinstance(clip, dict):
+        samples = clip.get("array", clip.get("raw"))  # as `datasets` calls them, and as pipelines do
+        if samples is None or clip.get("sampling_rate") is None:
+            raise ValueError(
+                f"{name} is a dict of {', '.join(map(str, clip))}, but decoded audio has `array` and `sampling_rate`. "
+                "Let `datasets` decode the column, or decode it by `feature_extraction.load_audio`."
+            )
+        return samples, clip["sampling_rate"]
+    samples = clip.get_all_samples() if hasattr(clip, "get_all_samples") else clip
+    return samples.data.mean(0), samples.sample_rate
+
+
+def _split_batch(raw_speech: Any, channel_axis: int | None) -> Any:
     """Returns the clips of a batch one by one, or the only clip if the input is no batch."""
-    if isinstance(raw_speech, (list, tuple)):
-        is_batch = len(raw_speech) > 0 and isinstance(raw_speech[0], (np.ndarray, torch.Tensor, list, tuple))
+    if isinstance(raw_speech, Sequence) and not isinstance(raw_speech, (str, bytes)):  # also a column of `datasets`
+        is_clip = (np.ndarray, torch.Tensor, list, tuple)
+        is_batch = len(raw_speech) > 0 and (isinstance(raw_speech[0], is_clip) or _is_decoded(raw_speech[0]))
+    elif _is_decoded(raw_speech):
+        is_batch = False
     elif isinstance(raw_speech, (np.ndarray, torch.Tensor)):
         is_batch = raw_speech.ndim == (2 if channel_axis is None else 3)
         if is_batch and channel_axis is None and raw_speech.shape[1] <= 8 < raw_speech.shape[0]:

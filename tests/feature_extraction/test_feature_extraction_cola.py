@@ -508,7 +508,7 @@ def test_missing_sampling_rate_warns(extractor, caplog):
         (Path("dog.wav"), "Path.*load_audio"),
         (None, "NoneType"),
         (b"RIFF", "got bytes"),
-        ({"array": noise(400)}, "got dict"),
+        ({"array": noise(400)}, "waveform 0 is a dict of array, but.*sampling_rate"),
     ],
 )
 def test_refused_waveforms(extractor, waveform, message):
