@@ -14,7 +14,7 @@ EXTRAS := browser,demo,maeb,notebook,onnx,peft,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
 .PHONY: help install quickstart pretrain-synthetic pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 \
-	checkpoints demo benchmark benchmark-speed test test-slow test-extras style quality precommit release-check \
+	checkpoints demo benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
 	publish-checkpoint publish-space publish-package clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make benchmark TASKS=folder     evaluate the checkpoints on labelled clips, and write the tables of the cards"
 	@echo "make demo INDEX=folder          open a page that searches a folder of embedded clips"
 	@echo "make benchmark-speed            compare the speed with that of other libraries, in outputs/speed"
+	@echo "make gpu-check                  check this project on a GPU in ten minutes, in outputs/gpu-check"
 	@echo "make test                       run the tests (test-slow: the long ones too)"
 	@echo "make test-extras                install the optional dependencies and test what needs them"
 	@echo "make style | quality            format | check lint and format"
@@ -104,6 +105,10 @@ benchmark: install
 
 benchmark-speed: install
 	$(BIN)/python -m tools.measure_speed --output_dir outputs/speed
+
+# Fails if a result on the GPU is not that of the CPU: docs/scaling.md.
+gpu-check: install
+	$(BIN)/python -m tools.gpu_check --output_dir outputs/gpu-check
 
 # One process of the tests for each core, each with a single thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal

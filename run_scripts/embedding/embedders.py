@@ -59,9 +59,8 @@ def encoder_embedder(model: COLAModel, extractor: COLAFeatureExtractor, windows:
 def encode_waveforms(
     model: COLAModel, extractor: COLAFeatureExtractor, waveforms: list[np.ndarray] | torch.Tensor
 ) -> COLAModelOutput:
-    """Computes the output of a model, on its device, for a batch of mono waveforms at the extractor's rate."""
-    features = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    return model(**features.to(model.device))
+    """Computes features and the output of a model, on its device, for a batch of waveforms at the extractor's rate."""
+    return model(**extractor(waveforms, extractor.sampling_rate, return_tensors="pt", device=model.device))
 
 
 def name_kind(checkpoint: str) -> str:

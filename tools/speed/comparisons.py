@@ -51,6 +51,14 @@ class Comparison:
         return self.amount * seconds if self.is_time else self.amount / seconds
 
 
+# What every model of Transformers with an encoder of timm imports, and how users load this project's.
+BASE_MODEL = "import torch, timm; from transformers import PreTrainedModel"
+AUTO_MODEL = (
+    "from transformers import AutoModel; "
+    "AutoModel.from_pretrained('modeling_cola/cola-compact', trust_remote_code=True)"
+)
+SCRIPTS = ("run_pretraining", "run_embedding", "run_classification", "run_detection", "run_benchmark", "prepare_audio")
+
 COMPARISONS = {
     "log_mel": Comparison(
         "Log-mel features, 32 clips of 10 s",
@@ -124,7 +132,10 @@ COMPARISONS = {
         [
             Subject("import modeling_cola", "python", ("-c", "import modeling_cola")),
             Subject("import torch, timm", "python", ("-c", "import torch, timm")),
-            Subject("run_pretraining.py --help", "python", ("-m", "run_scripts.run_pretraining", "--help")),
+            Subject("import torch, timm and PreTrainedModel", "python", ("-c", BASE_MODEL)),
+            Subject("import feature_extraction", "python", ("-c", "import feature_extraction")),
+            Subject("AutoModel with trust_remote_code", "python", ("-c", AUTO_MODEL)),
+            *(Subject(f"{name}.py --help", "python", ("-m", f"run_scripts.{name}", "--help")) for name in SCRIPTS),
             Subject("first embedding", "python", ("-m", "tools.speed.workloads")),
         ],
         is_time=True,

@@ -8,8 +8,13 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+
+if TYPE_CHECKING:
+    from run_scripts.pretraining.recipes import ModelSettings
 
 
 Run = Callable[[], object]
@@ -90,36 +95,48 @@ def wav2vec2_embedding(num_clips: int = 32) -> Run:
     return run
 
 
-def training_step(recipe: str, *parts: str, num_pairs: int = 32) -> Run:
+def training_step(
+    recipe: str,
+    *parts: str,
+    num_pairs: int = 32,
+    model_settings: "ModelSettings | None" = None,
+    device: str = "cpu",
+) -> Run:
     """
-    A step as pre-training takes it. The features of the pairs are computed and augmented in each step if `"features"`
-    is among the parts, and once beforehand if not. The encoder is compiled if `"compiled"` is among them.
+    A step as pre-training takes it, on a device. The features of the pairs are computed and augmented in each step if
+    `"features"` is among the parts, and once beforehand if not; with `"bf16"` it is of mixed precision, and with
+    `"compiled"` the first step compiles the encoder.
     """
     import torch
 
     from run_scripts.common.cpu import tune_cpu
     from run_scripts.pretraining.arguments import PretrainingArguments
     from run_scripts.pretraining.augmentation import make_features
-    from run_scripts.pretraining.loop import build_optimizer
+    from run_scripts.pretraining.loop import build_optimizer, check_compiler
     from run_scripts.pretraining.recipes import RECIPES
     from run_scripts.pretraining.train import build_model
     from run_scripts.pretraining.validation import inputs_of
 
     tune_cpu()
-    settings = RECIPES[recipe].training
-    model, extractor = build_model(PretrainingArguments(output_dir="", recipe=recipe))
-    model = model.train().to(memory_format=model.memory_format)
+    device, settings = torch.device(device), RECIPES[recipe].training
+    model, extractor = build_model(PretrainingArguments(output_dir="", recipe=recipe), model_settings)
+    model = model.train().to(device, memory_format=model.memory_format)
     if "compiled" in parts:
+        check_compiler(device)
         model.cola.encoder.compile()
     optimizer = build_optimizer(model, settings)
     waveforms = 0.1 * torch.randn(2 * num_pairs, extractor.num_samples(model.config.window_size))
     lengths = torch.full((2 * num_pairs,), waveforms.shape[1])
     batch = {"waveforms": waveforms, "lengths": lengths, "gaps": torch.zeros(num_pairs)}
-    ready = make_features(batch, extractor, settings, waveforms.device)
+    if device.type == "cuda":
+        batch = {name: values.pin_memory() for name, values in batch.items()}  # as the loader does
+    ready = make_features(batch, extractor, settings, device)
 
     def run() -> None:
-        inputs = make_features(batch, extractor, settings, waveforms.device) if "features" in parts else ready
-        model(**inputs_of(model, inputs)).loss.backward()
+        inputs = make_features(batch, extractor, settings, device) if "features" in parts else ready
+        with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in parts):
+            loss = model(**inputs_of(model, inputs)).loss
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
