@@ -21,14 +21,10 @@ a batch, has a cosine below 0.98 with PyTorch's embedding.
 """
 
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.common.errors import UserError
-
-
-NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass
@@ -66,8 +62,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     with quiet_libraries():
         model, extractor = load_encoder(args.checkpoint)
     make_output_dir(output_dir)
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise UserError(f'The export needs {" and ".join(missing)}: run `pip install "cola-audio[onnx]"`.')
+    onnx.check_packages()
     results = {}
     for name, graph_class in onnx.GRAPHS.items():
         graph = graph_class(model, extractor).eval()

@@ -7,6 +7,9 @@ spectrogram and, if the checkpoint is a classifier, its classes and when each of
     python run_scripts/run_demo.py --index_dir vectors
 
 `--space folder` writes the page and all that it needs to a folder, which can be pushed to the Hub as a Gradio Space.
+
+`--browser folder` writes a page that needs neither Gradio nor a server: open its index.html. It shows the map of the
+index, and the browser itself finds the similar clips and the classes of a sound that you drop or record.
 """
 
 from run_scripts.common.command_line import ArgumentParser, run_script
@@ -21,6 +24,15 @@ def main(argv: list[str] | None = None) -> None:
         from run_scripts.demo.space import write_space
 
         print(f"{write_space(args)} is ready: run its app.py, or push it as a Space.")
+        return
+    if args.browser is not None:
+        from run_scripts.common.command_line import start_logging
+        from run_scripts.common.cpu import tune_cpu
+        from run_scripts.demo.browser import write_browser_page
+
+        start_logging()
+        tune_cpu()
+        print(write_browser_page(args))
         return
     try:
         import gradio  # noqa: F401

@@ -26,9 +26,25 @@ class DemoArguments:
         default=None,
         metadata={"help": "Write the page to this folder, ready to be pushed as a Gradio Space, rather than open it."},
     )
+    browser: str | None = field(
+        default=None,
+        metadata={
+            "help": "Write a page to this folder that needs no server: a map of the index in which the browser itself "
+            "embeds, classifies and searches what is dropped or recorded. This needs the extra `onnx`, and npm or "
+            "--runtime."
+        },
+    )
+    runtime: str | None = field(
+        default=None,
+        metadata={"help": "The file that `npm pack` wrote, for --browser on a computer without npm or a network."},
+    )
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UserError(f"--top_k must be at least 1, got {self.top_k}.")
         if self.port is not None and not 0 < self.port < 2**16:
             raise UserError(f"--port must be between 1 and {2**16 - 1}, got {self.port}.")
+        if self.space is not None and self.browser is not None:
+            raise UserError("--space and --browser write different pages: give one of them.")
+        if self.runtime is not None and self.browser is None:
+            raise UserError("--runtime is for --browser, which is not given.")

@@ -45,14 +45,19 @@ def write_space(args: DemoArguments) -> Path:
         `FileNotFoundError`: If the index has no vectors. Nothing is written then.
     """
     folder = Path(args.space).expanduser()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"--space {folder} is not empty: name a new folder.")
+    check_new_folder(folder, "--space")
     if args.model_name_or_path is not None:
         load_config(args.model_name_or_path)
     make_output_dir(folder.parent, "--space")
     with written_whole(folder) as temporary:
         _fill(temporary, args)
     return folder
+
+
+def check_new_folder(folder: Path, argument: str) -> None:
+    """Checks that a folder that an argument names does not exist or is empty; if not, it is a [`UserError`]."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{argument} {folder} is not empty: name a new folder.")
 
 
 def _fill(folder: Path, args: DemoArguments) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 import soundfile
+import torch
 
 from feature_extraction import BadClipError, load_audio
 from run_scripts.common.errors import UserError
@@ -30,9 +31,14 @@ logger = logging.getLogger(__name__)
 MAP = "map.html"
 TEMPLATE = Path(__file__).with_name("map.html")
 
-# More points are hard to tell apart, and t-SNE of more takes minutes.
-MAX_POINTS = 5000
+# A page with more points than this is slow to open. t-SNE of more than LANDMARKS takes minutes.
+MAX_POINTS = 100_000
+LANDMARKS = 5000
+# The others are placed between this many landmarks. A similarity that is larger by SHARPNESS weighs e times as much.
+NEIGHBOURS, SHARPNESS = 5, 0.05
 SIMILAR = 20
+# Points whose similarities to all others are computed at a time.
+BLOCK_POINTS = 512
 
 # Files of these formats are played from where they are. The audio of other clips is in the page: their first seconds,
 # which are fewer where there are many clips.
@@ -54,45 +60,97 @@ def write_map(args: EmbeddingArguments) -> Path:
         `FileNotFoundError`: If the folder has no vectors.
         `ValueError`: If there are fewer than three of them.
     """
-    folder, settings = args.output_path, read_settings(args.output_path)
+    folder = args.output_path
     index = Index(folder)
-    if len(index.vectors) < 3:
-        raise UserError(f"A map needs at least three vectors, and {folder} has only {len(index.vectors)}.")
-    chosen = np.arange(len(index.vectors))
-    if len(chosen) > MAX_POINTS:
-        logger.warning(f"The map shows {MAX_POINTS} of {len(chosen)} clips or windows, chosen at random.")
-        chosen = np.sort(np.random.default_rng(0).choice(chosen, MAX_POINTS, replace=False))
-    rows, vectors = index.rows.select(chosen).to_list(), index.vectors[chosen]
-    groups = _groups(rows)
-    names = sorted(set(groups))
-    page = {"title": Path(settings["dataset_name"] or folder).name, "groups": names}
-    fields = zip(_positions(vectors), _names(rows), groups, _similar(vectors), _audio(rows, folder, settings))
-    page["points"] = [
-        {"x": x, "y": y, "name": name, "group": names.index(group), "similar": similar, "audio": audio}
-        for (x, y), name, group, similar, audio in fields
-    ]
-    # No name of a clip can end the script.
-    data = json.dumps(page, separators=(",", ":")).replace("<", "\\u003c")
-    write_text(folder / MAP, TEMPLATE.read_text().replace("{{DATA}}", data))
+    write_text(folder / MAP, fill_page(describe_map(index, choose_rows(index, folder), folder, folder)))
     logger.info(f"Open {folder / MAP} in a browser.")
     return folder / MAP
 
 
+def choose_rows(index: Index, folder: Path) -> np.ndarray:
+    """Chooses the rows of the index of a folder that a map shows; fewer than three are a [`UserError`]."""
+    chosen = np.arange(len(index.vectors))
+    if len(chosen) < 3:
+        raise UserError(f"A map needs at least three vectors, and {folder} has only {len(chosen)}.")
+    if len(chosen) > MAX_POINTS:
+        logger.warning(f"The map shows {MAX_POINTS} of {len(chosen)} clips or windows, chosen at random.")
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, MAX_POINTS, replace=False))
+    return chosen
+
+
+def describe_map(index: Index, chosen: np.ndarray, folder: Path, page_folder: Path) -> dict[str, Any]:
+    """
+    Collects what the page shows: the title, the names of the groups and what these are, labels or folders, and the
+    points.
+
+    Args:
+        index ([`Index`]):
+            The vectors and their rows.
+        chosen (`np.ndarray` of shape `(num_points,)`):
+            The numbers of the rows to show, as [`choose_rows`] returns them.
+        folder (`Path`):
+            The folder of the index.
+        page_folder (`Path`):
+            The folder of the page, to which the links to the audio are relative.
+    """
+    settings = read_settings(folder)
+    rows, vectors = index.rows.select(chosen).to_list(), index.vectors[chosen]
+    groups = _groups(rows)
+    names = sorted(set(groups))
+    numbers = {name: number for number, name in enumerate(names)}
+    fields = zip(_positions(vectors), _names(rows), groups, _similar(vectors), _audio(rows, page_folder, settings))
+    return {
+        "title": Path(settings["dataset_name"] or folder).name,
+        "grouped_by": "label" if _are_labelled(rows) else "folder",
+        "groups": names,
+        "points": [
+            {"x": x, "y": y, "name": name, "group": numbers[group], "similar": similar, "audio": audio}
+            for (x, y), name, group, similar, audio in fields
+        ],
+    }
+
+
+def fill_page(page: dict[str, Any], scripts: str = "") -> str:
+    """Fills the template of the page with what it shows and, optionally, with the elements of scripts to load."""
+    # No name of a clip can end the script.
+    data = json.dumps(page, separators=(",", ":")).replace("<", "\\u003c")
+    return TEMPLATE.read_text().replace("{{SCRIPTS}}", scripts).replace("{{DATA}}", data)
+
+
 def _positions(vectors: np.ndarray) -> list[list[float]]:
-    """Places vectors in a square of side 1 by t-SNE."""
-    points = place_by_tsne(vectors)
+    """
+    Places vectors in a square of side 1 by t-SNE. If there are many, some of them are placed by t-SNE, and each of the
+    others is placed among the most similar of these.
+    """
+    if len(vectors) <= LANDMARKS:
+        points = place_by_tsne(vectors)
+    else:
+        landmarks = np.random.default_rng(0).choice(len(vectors), LANDMARKS, replace=False)
+        points = _place_among(vectors, vectors[landmarks], place_by_tsne(vectors[landmarks]))
     lowest, extent = points.min(axis=0), np.ptp(points, axis=0)
     return np.round((points - lowest) / np.maximum(extent, 1e-9), 4).tolist()
+
+
+def _place_among(vectors: np.ndarray, landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Places each of the vectors `[N, hidden_size]` at the mean place `[N, 2]` of the landmarks most similar to it."""
+    points, landmarks, places = [], torch.from_numpy(landmarks), torch.from_numpy(places)
+    for block in torch.from_numpy(vectors).split(BLOCK_POINTS):
+        best = (block @ landmarks.T).topk(NEIGHBOURS)
+        weights = (best.values / SHARPNESS).softmax(dim=1)
+        points.append((weights[..., None] * places[best.indices]).sum(dim=1))
+    return torch.cat(points).numpy()
 
 
 def _similar(vectors: np.ndarray) -> list[list[list[float]]]:
     """For each vector the others that are most similar: their numbers and similarities."""
     similar, count = [], min(SIMILAR, len(vectors) - 1)
-    for number, vector in enumerate(vectors):
-        similarities = vectors @ vector
-        similarities[number] = -np.inf
-        best = np.argsort(-similarities, kind="stable")[:count]
-        similar.append([[int(i), round(float(similarities[i]), 3)] for i in best])
+    vectors = torch.from_numpy(vectors)
+    for block in vectors.split(BLOCK_POINTS):
+        similarities = block @ vectors.T
+        similarities[torch.arange(len(block)), torch.arange(len(similar), len(similar) + len(block))] = -torch.inf
+        best = similarities.topk(count)
+        values = best.values.double().numpy().round(3).tolist()
+        similar += [list(map(list, zip(*pair))) for pair in zip(best.indices.tolist(), values)]
     return similar
 
 
@@ -101,9 +159,13 @@ def _common_folder(rows: list[dict[str, Any]]) -> str:
     return os.path.commonpath(paths) if paths and len({os.path.isabs(path) for path in paths}) == 1 else ""
 
 
+def _are_labelled(rows: list[dict[str, Any]]) -> bool:
+    return any(row.get("label") for row in rows)
+
+
 def _groups(rows: list[dict[str, Any]]) -> list[str]:
     """What the colours mean: the labels or, without any, the topmost folders in which the clips differ."""
-    if any(row.get("label") for row in rows):
+    if _are_labelled(rows):
         return [row["label"] or "no label" for row in rows]
     common = _common_folder(rows)
     folders = [os.path.relpath(os.path.dirname(row["path"] or ""), common or ".") for row in rows]

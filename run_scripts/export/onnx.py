@@ -2,7 +2,9 @@
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ from torch import nn
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAModel
+from run_scripts.common.errors import UserError
 
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 OUTPUTS = ["last_hidden_state", "pooler_output", "window_mask"]
 # How much an output may differ from PyTorch's, relative to the largest value of the output.
@@ -24,6 +29,7 @@ class LogMelGraph(nn.Module):
     """The encoder: from log-mel frames and their mask, as the feature extractor computes them, to the embeddings."""
 
     inputs = ("input_values", "attention_mask")
+    outputs = OUTPUTS
     axis = "frames"
 
     def __init__(self, model: COLAModel, extractor: COLAFeatureExtractor):
@@ -47,6 +53,7 @@ class WaveformGraph(nn.Module):
     """The feature extractor and the encoder: from waveforms, padded with zeros, and their lengths in samples."""
 
     inputs = ("waveforms", "lengths")
+    outputs = OUTPUTS
     axis = "samples"
 
     def __init__(self, model: COLAModel, extractor: COLAFeatureExtractor):
@@ -73,20 +80,27 @@ Graph = LogMelGraph | WaveformGraph
 Run = Callable[[tuple[torch.Tensor, ...]], list[np.ndarray]]
 
 
+def check_packages() -> None:
+    """Checks that what exports and runs graphs is installed; if not, it is a [`UserError`]."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise UserError(f'The export needs {" and ".join(missing)}: run `pip install "cola-audio[onnx]"`.')
+
+
 def export(graph: Graph, path: Path) -> None:
     """Writes an ONNX file whose inputs may have any batch size, and any length from one window on."""
     inputs = graph.example(2, 2 * graph.shortest)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim(graph.axis, min=graph.shortest)}
     shapes = tuple({axis: axes[axis] for axis in range(min(tensor.dim(), 2))} for tensor in inputs)
-    program = torch.onnx.export(
-        graph.eval(),
-        inputs,
-        input_names=graph.inputs,
-        output_names=OUTPUTS,
-        dynamic_shapes=shapes,
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings(action="ignore"):  # they are about the exporter's own code
+        program = torch.onnx.export(
+            graph.eval(),
+            inputs,
+            input_names=graph.inputs,
+            output_names=graph.outputs,
+            dynamic_shapes=shapes,
+            dynamo=True,
+            verbose=False,
+        )
     program.save(path)
 
 
@@ -97,7 +111,7 @@ def onnx_runner(graph: Graph, path: Path) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(OUTPUTS, {name: x.numpy() for name, x in zip(graph.inputs, inputs)})
+    return lambda inputs: session.run(graph.outputs, {name: x.numpy() for name, x in zip(graph.inputs, inputs)})
 
 
 def torch_runner(graph: Graph) -> Run:

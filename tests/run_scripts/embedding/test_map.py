@@ -1,16 +1,19 @@
 """The map of clips: what the page holds, and what it does in a browser."""
 
+import csv
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from browser import browser  # noqa: F401
+from browser import browser, open_page  # noqa: F401
 from helpers import audio_dataset
 from run_scripts import run_embedding
 from run_scripts.embedding import map as clip_map
+from run_scripts.embedding.search import Index
 
 
 def page_data(folder: Path) -> dict[str, Any]:
@@ -71,6 +74,29 @@ def test_many_clips_are_sampled(embedded: Path, tone_map: Path, monkeypatch):
     tone_map.write_text(text)
 
 
+def test_of_many_clips_most_are_placed_among_the_landmarks_that_sound_like_them(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(clip_map, "LANDMARKS", 60)
+    rng = np.random.default_rng(0)
+    groups = np.arange(300) % 3
+    vectors = rng.normal(0, 0.3, (300, 8)).astype(np.float32)
+    vectors[np.arange(300), groups] += 1
+    points = np.array(clip_map._positions(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)))
+    assert points.min() == 0 and points.max() == 1
+    centres = np.array([points[groups == group].mean(axis=0) for group in range(3)])
+    nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == groups).mean() > 0.95
+
+
+def test_similar_points_are_those_of_a_search(tone_map: Path):
+    index, points = Index(tone_map.parent), page_data(tone_map.parent)["points"]
+    similarities = index.vectors @ index.vectors.T
+    np.fill_diagonal(similarities, -np.inf)
+    for number, point in enumerate(points):
+        expected = np.sort(similarities[number])[::-1][:20]
+        np.testing.assert_allclose([similarity for _, similarity in point["similar"]], expected, atol=1e-3)
+        np.testing.assert_allclose(similarities[number, [other for other, _ in point["similar"]]], expected, atol=1e-5)
+
+
 def test_too_few_clips_are_an_error(tmp_path: Path, tones: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.wav").symlink_to(tones / "low" / "0.wav")
@@ -79,18 +105,6 @@ def test_too_few_clips_are_an_error(tmp_path: Path, tones: Path):
 
 
 # What it does
-
-
-def open_page(browser, path: Path):  # noqa: F811
-    """Opens a page, which must neither fail nor ask for anything but files."""
-    page = browser.new_page()
-    page.set_default_timeout(5000)
-    page.on("pageerror", lambda error: pytest.fail(str(error)))
-    page.route(
-        "**/*", lambda route: route.continue_() if route.request.url[:5] in ("file:", "data:") else pytest.fail()
-    )
-    page.goto(path.as_uri())
-    return page
 
 
 def click(page, number: int) -> None:
@@ -115,12 +129,123 @@ def test_a_search_narrows_the_map(browser, tone_map: Path):  # noqa: F811
     assert page.inner_text("#heading") == "48 sounds"
     page.fill("#search", "HIGH 1")
     assert page.inner_text("#heading") == "7 of 48 sounds"  # 1, and 10 to 15
-    assert page.locator("#list .name").all_inner_texts()[0] == "high/1.wav"
-    shown = page.evaluate("points.filter((point, i) => shown[i]).map((point) => point.name)")
+    assert page.locator("#list .name").all_text_contents()[0] == "high/1.wav"
+    shown = page.evaluate("points.filter((point, i) => state[i] === SHOWN).map((point) => point.name)")
     assert len(shown) == 7 and all(name.startswith("high/1") for name in shown)
-    page.fill("#search", "")
-    page.click("#groups button >> nth=0")  # leaves out the first group
+    page.close()
+
+
+def shown_groups(page) -> set[str]:
+    return set(page.evaluate("points.filter((_, i) => state[i] !== HIDDEN).map(({group}) => data.groups[group])"))
+
+
+@pytest.mark.extra
+def test_the_legend_hides_and_shows_groups(browser, tone_map: Path):  # noqa: F811
+    page = open_page(browser, tone_map)
+    colour = page.evaluate("colours[0]")
+    pixels = f"""() => {{  // how many pixels have the colour of the first group
+        const probe = document.createElement("canvas").getContext("2d", {{willReadFrequently: true}});
+        probe.fillStyle = {colour!r};
+        probe.fillRect(0, 0, 1, 1);
+        const wanted = [...probe.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+        const {{data}} = layer.getContext("2d").getImageData(0, 0, layer.width, layer.height);
+        let count = 0;
+        for (let i = 0; i < data.length; i += 4) {{
+            if (wanted.every((value, c) => Math.abs(value - data[i + c]) < 3)) count++;
+        }}
+        return count;
+    }}"""
+    assert page.evaluate(pixels) > 100
+    page.click("#legend button >> nth=0")
+    assert shown_groups(page) == {"low", "middle"} and page.evaluate(pixels) == 0
     assert page.inner_text("#heading") == "32 of 48 sounds"
+    page.click("#none")
+    assert shown_groups(page) == set()
+    page.click("#legend button >> nth=1")
+    assert shown_groups(page) == {"low"} and page.evaluate("labels.map(({text}) => text)") == ["low"]
+    page.click("#all")
+    assert shown_groups(page) == {"low", "middle", "high"}
+    page.close()
+
+
+@pytest.mark.extra
+def test_a_lasso_is_saved_as_csv(browser, tone_map: Path):  # noqa: F811
+    page = open_page(browser, tone_map)
+    page.click("#legend button >> nth=0")  # what is hidden is not caught
+    page.click("#lasso")
+    inside = page.evaluate("points.filter(({x, group}) => x < 0.5 && group !== 0).map(({name}) => name)")
+    corners = [(-0.04, -0.04), (0.5, -0.04), (0.5, 1.04), (-0.04, 1.04)]
+    corners = [page.evaluate(f"place({{x: {x}, y: {y}}})") for x, y in corners]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner)
+    page.mouse.up()
+    assert page.inner_text("#heading") == f"{len(inside)} sounds in the lasso" and 0 < len(inside) < 32
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename.endswith(".csv")
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    assert [row["name"] for row in rows] == inside
+    assert all(row["label"] == row["name"].split("/")[0] for row in rows)
+    page.mouse.click(*page.evaluate("place({x: -0.04, y: 1.04})"))  # beside all points
+    assert page.inner_text("#heading") == "32 of 48 sounds" and not page.is_visible("#save")
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def crowded_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 2,000 points in 100 groups, whose names are long and differ in their middle or at their end."""
+    rng = np.random.default_rng(0)
+    centres, groups = rng.random((100, 2)), np.arange(2000) % 100
+    points = [
+        {"x": x, "y": y, "name": f"a folder with a long name/and a clip with one, too/{i:04}.wav"}
+        | {"group": int(group), "similar": [], "audio": None}
+        for i, ((x, y), group) in enumerate(zip((centres[groups] + rng.normal(0, 0.01, (2000, 2))).tolist(), groups))
+    ]
+    names = [f"the sound of a class, which has number {i:03}" for i in range(100)]
+    path = tmp_path_factory.mktemp("crowded") / "map.html"
+    path.write_text(clip_map.fill_page({"title": "many", "grouped_by": "label", "groups": names, "points": points}))
+    return path
+
+
+@pytest.mark.extra
+def test_labels_of_clusters_lie_on_them_and_do_not_overlap(browser, crowded_map: Path):  # noqa: F811
+    page = open_page(browser, crowded_map)
+    drawn = """() => {
+        const drawn = [], context = layer.getContext("2d"), fillText = context.fillText.bind(context);
+        context.fillText = (text, x, y) => {
+            drawn.push([text, x, y, context.measureText(text).width]);
+            fillText(text, x, y);
+        };
+        redraw();
+        return drawn;
+    }"""
+    boxes = page.evaluate(drawn)
+    assert 10 < len(boxes) < 100
+    for i, (_, x, y, width) in enumerate(boxes):
+        for _, other_x, other_y, other_width in boxes[:i]:
+            assert abs(x - other_x) >= (width + other_width) / 2 or abs(y - other_y) >= 12
+    for text, x, y, _ in boxes:
+        group = next(i for i in range(100) if text.endswith(f"{i:03}"))
+        places = page.evaluate(f"points.filter((point) => point.group === {group}).map(place)")
+        assert min(np.hypot(x - px, y - py) for px, py in places) < 15
+        assert np.hypot(*(np.median(places, axis=0) - (x, y))) < 25
+    page.evaluate("view = {...view, zoom: 4}")
+    assert len(page.evaluate(drawn)) < 100  # those outside the canvas are left out
+    page.close()
+
+
+@pytest.mark.extra
+def test_long_names_are_cut_in_their_middle(browser, crowded_map: Path):  # noqa: F811
+    page = open_page(browser, crowded_map)
+    first = page.locator("#list .name >> nth=0")
+    assert first.text_content() == page.evaluate("points[0].name")
+    head, tail = first.locator(".head"), first.locator(".tail")
+    assert head.evaluate("(e) => e.scrollWidth > e.clientWidth && getComputedStyle(e).textOverflow") == "ellipsis"
+    assert tail.text_content().endswith("0000.wav")
+    assert tail.evaluate("(e) => e.getBoundingClientRect().right <= e.parentElement.getBoundingClientRect().right + 1")
+    assert page.evaluate("middle('0123456789', 5)") == "01…89" and page.evaluate("middle('01234', 5)") == "01234"
     page.close()
 
 
@@ -133,7 +258,7 @@ def test_hovering_names_a_clip_and_similar_clips_are_found_from_any_point(browse
     click(page, 20)
     assert page.inner_text("#heading") == f"Similar to {name}"
     names = page.evaluate("points[chosen].similar.map(([other]) => points[other].name)")
-    assert page.locator("#list .name").all_inner_texts() == names
+    assert page.locator("#list .name").all_text_contents() == names
     page.click("#list button >> nth=0")
     assert page.inner_text("#heading") == f"Similar to {names[0]}"
     page.wait_for_function("!player.paused")
