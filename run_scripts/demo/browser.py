@@ -19,8 +19,8 @@ from run_scripts.demo.arguments import DemoArguments
 from run_scripts.demo.runtime import read_runtime
 from run_scripts.demo.space import check_new_folder
 from run_scripts.detection.detector import is_classifier, to_scores
-from run_scripts.embedding.embed import read_settings
 from run_scripts.embedding.map import choose_rows, describe_map, fill_page
+from run_scripts.embedding.parts import read_settings
 from run_scripts.embedding.search import Index, load_own_model
 from run_scripts.export import onnx
 
