@@ -35,13 +35,14 @@ def joined_processes(cpu: bool = False) -> Iterator[PartialState]:
             [`check_launch`].
         `SystemExit`: With status 1, if another process has failed.
     """
+    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")  # which `Accelerator` reads, and `PartialState` does not
     if count_processes() == 1:
-        yield PartialState()
+        yield PartialState(cpu=use_cpu)
         return
     if not cpu:
         check_launch()
     with ending_together():
-        state = PartialState(cpu=cpu, timeout=LONGEST_WAIT)
+        state = PartialState(cpu=cpu or use_cpu, timeout=LONGEST_WAIT)
         yield state
         state.destroy_process_group()
 

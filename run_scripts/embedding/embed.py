@@ -290,12 +290,12 @@ class Meter(tqdm):
             smoothing=0.05,
             disable=not processes.is_main_process,
         )
-        self.seconds = 0.0
+        self.started, self.seconds = time.monotonic(), 0.0
 
     def advance(self, clips: float, seconds: float = 0.0) -> None:
         """Adds clips, or a fraction of one, and their seconds of audio."""
         self.seconds += seconds
-        elapsed = max(time.time() - self.start_t, 1e-3)
+        elapsed = max(time.monotonic() - self.started, 1e-3)
         self.set_postfix_str(f"{self.seconds / 3600:.2f} h, {self.seconds / elapsed:.0f}x real time", refresh=False)
         self.update(clips)
 

@@ -120,6 +120,7 @@ embed.PartStore.save = save_and_die
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+@pytest.mark.slow
 def test_all_processes_end_when_one_fails(data: Path, tmp_path: Path):
     change = """
 from run_scripts.common.errors import UserError
