@@ -14,6 +14,7 @@ import soundfile
 import torch
 from datasets import Audio, ClassLabel, Dataset, List
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 from transformers import pipeline, set_seed
 
 from feature_extraction import load_audio, load_audio_dataset
@@ -188,6 +189,23 @@ def test_a_signal_saves_and_ends_the_run(
     more += ("--resume_from_checkpoint",)
     run_classification.main(arguments(data, tmp_path / "stopped", mode, pretrained, *more))
     assert torch.equal(classifier(tmp_path / "stopped"), classifier(tmp_path / "through"))
+
+
+def test_a_compiled_run_learns_the_same(
+    tones: Path, pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Its weights have the names that others have, too."""
+    compiled = ("--torch_compile", "--torch_compile_backend", "eager")
+    torch.compiler.reset()
+    losses, weights = [], []
+    for name, more in (("plain", ()), ("compiled", compiled)):
+        run_classification.main(arguments(tones, tmp_path / name, "fine-tuned", pretrained, *more))
+        state = json.loads((tmp_path / name / "checkpoint-10" / "trainer_state.json").read_text())
+        losses.append([entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry])
+        weights.append(load_file(tmp_path / name / "model.safetensors"))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert weights[0].keys() == weights[1].keys()
 
 
 def test_other_settings_are_not_resumed(tones: Path, pretrained: Path, tmp_path: Path):

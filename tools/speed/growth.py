@@ -129,8 +129,9 @@ def search_first(num_vectors: int) -> Callable[[], object]:
     (folder / SETTINGS).write_text(json.dumps({"model_name_or_path": None}))
     for first in range(0, num_vectors, 2**14):
         writer = PartWriter(folder / f"part-{first:08}.parquet", 1536, False, True)
-        for number in range(first, min(first + 2**14, num_vectors)):
-            writer.add(number, f"clip-{number}.wav", f"label {number % 100}", 1.0, rng.random((1, 1536), "f4"), [None])
+        for start in range(first, min(first + 2**14, num_vectors), 1024):
+            vectors = rng.random((min(1024, num_vectors - start), 1536), "f4")
+            writer.add(start, f"{start}.wav", "label", 1.0, vectors, [None] * len(vectors))
         writer.close()
     query = rng.random(1536, "f4")
     return lambda: Index(folder).search(query)
