@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[1]
 
 # How far the results of the device may be from those of the CPU in float32: a loss relatively, a vector as the length
 # of the difference, relative to its own. In bfloat16, a number has 8 significant bits.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Sizes:
 
 # Of the compiled batch sizes, the later ones are left out if there is no time.
 ON_GPU = Sizes((64, 256, 1024, 2048), (2048, 64, 256, 1024), 64, 1.0, 256, 200, 256, 200)
-ON_CPU = Sizes((4,), (), 4, 0.0, 2, 4, 4, 4)
+ON_CPU = Sizes((4,), (), 32, 0.0, 2, 4, 4, 4)
 
 
 @dataclass

@@ -30,7 +30,7 @@ def test_the_whole_check_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixtur
     compared = rows_of(report, "compared with")
     assert {row[0] for row in compared} == {f"{e.name}, {what}" for e in ENCODERS for what in ("loss", "vectors")}
     assert all(row[2] == "0.0e+00" for row in compared if row[1] == "float32")
-    assert all(0 < float(row[2]) < 0.05 for row in compared if row[1] == "bfloat16")
+    assert all(0 < float(row[2]) < 0.1 for row in compared if row[1] == "bfloat16")
     steps = rows_of(report, "encoder | pairs")
     assert [row[0] for row in steps] == [encoder.name for encoder in ENCODERS]
     assert all(float(row[2]) > 0 and float(row[4]) > 0 for row in steps)
