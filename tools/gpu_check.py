@@ -315,7 +315,7 @@ def pretrain(check: Check) -> list[str]:
     free_memory(check.device)  # which the runs need, as processes of their own
     size, steps = check.sizes.pretraining_batch_size, check.sizes.pretraining_steps
     workers = min(os.cpu_count(), 8) if check.device.type == "cuda" else 1
-    rows = [f"| pre-training, {size} pairs, {workers} workers | segments/s | data wait | loss |"]
+    rows = [f"| {size} pairs, `--dataloader_num_workers {workers}` | segments/s | data wait | loss |"]
     rows += ["| --- | ---: | ---: | --- |"]
     with tempfile.TemporaryDirectory(dir=check.folder) as folder:
         write_corpus(f"{folder}/clips", check.sizes.clips_per_family)

@@ -24,7 +24,9 @@ class EmbeddingArguments(SourceArguments):
     output_dir: str = field(
         kw_only=True, metadata={"help": "The folder of the vectors: a new one, or that of an earlier run."}
     )
-    label_column: str = field(default="label", metadata={"help": "The column of labels, if there is one."})
+    label_column: str | None = field(
+        default=None, metadata={"help": "The column of labels. Defaults to `label`, if there is one."}
+    )
     model_name_or_path: str | None = field(
         default=None,
         metadata={

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, LargeList, List
 
 from feature_extraction import Clip, ClipReader, Position, find_audio_column
+from run_scripts.common.errors import UserError
 
 
 class Piece(NamedTuple):
@@ -30,26 +31,35 @@ class Piece(NamedTuple):
 
 class Source:
     """
-    The clips of all splits of a data set, in a fixed order. The audio column defaults to the only one of type `Audio`;
-    the column of labels need not exist.
+    The clips of all splits of a data set, in a fixed order. The audio column defaults to the only one of type `Audio`,
+    and the column of labels to `label`, if there is one.
+
+    Raises:
+        [`UserError`]: If the column of labels is named, and there is none of this name.
     """
 
     def __init__(
         self,
         splits: DatasetDict | IterableDatasetDict,
         audio_column: str | None = None,
-        label_column: str = "label",
+        label_column: str | None = None,
     ):
         first = next(iter(splits.values()))
         self.audio_column = find_audio_column(first, audio_column)
-        self.label_column = label_column if label_column in (first.features or {}) else None
-        columns = [self.audio_column] + [label_column] * (self.label_column is not None)
+        features = first.features or {}
+        if label_column is not None and label_column not in features:
+            raise UserError(
+                f"--label_column {label_column}: the data set has no such column; its columns are "
+                f"{', '.join(features)}."
+            )
+        self.label_column = label_column or ("label" if "label" in features else None)
+        columns = [self.audio_column] + ([self.label_column] if self.label_column else [])
         self.shards: list[Dataset | IterableDataset] = []
         for dataset in splits.values():
             dataset = dataset.select_columns(columns)
             num_shards = dataset.num_shards if isinstance(dataset, IterableDataset) else 1
             self.shards += [dataset.shard(num_shards, index) for index in range(num_shards)]
-        self.feature = first.features[label_column] if self.label_column else None
+        self.feature = features[self.label_column] if self.label_column else None
         self.num_clips = None if isinstance(first, IterableDataset) else sum(map(len, self.shards))
 
     def divide(self, num_pieces: int) -> list[Piece]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Audio, Dataset, Features, Value, load_dataset
 
 from feature_extraction import COLAFeatureExtractor
-from helpers import audio_dataset, write_tones
+from helpers import audio_dataset, encode, write_tones
 from model_helpers import build
 from run_scripts import run_embedding
+from run_scripts.common.errors import UserError
 from run_scripts.common.skipped import read_notes
 from run_scripts.embedding import embed, search
 from run_scripts.embedding.encode import embed_files
@@ -225,6 +226,22 @@ def test_a_part_that_is_missing_is_noticed_and_made_again(tmp_path: Path, monkey
 
 
 # What it finds
+
+
+def test_a_column_of_labels_that_is_not_there_is_refused_with_those_that_are(tones: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="--label_column nope: the data set has no such column.* audio, label"):
+        run(tmp_path, "--dataset_name", tones, "--label_column", "nope")
+    assert find_parts(tmp_path) == []
+
+
+def test_the_column_of_labels_has_any_name_or_is_not_there(tmp_path: Path):
+    sound = {"bytes": encode(0.1 * np.random.default_rng(0).standard_normal(16000)), "path": None}
+    columns = Features({"audio": Audio(), "species": Value("string")})
+    audio_dataset([sound], columns, species=["owl"]).to_parquet(tmp_path / "data.parquet")
+    run(tmp_path / "named", "--dataset_name", tmp_path / "data.parquet", "--label_column", "species")
+    assert list(rows(tmp_path / "named")["label"]) == ["owl"]
+    run(tmp_path / "none", "--dataset_name", tmp_path / "data.parquet")
+    assert "label" not in rows(tmp_path / "none").column_names
 
 
 def test_a_query_finds_clips_that_sound_alike(tones: Path, embedded: Path, monkeypatch, capsys):

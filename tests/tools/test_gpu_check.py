@@ -34,7 +34,7 @@ def test_the_whole_check_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixtur
     steps = rows_of(report, "encoder | pairs")
     assert [row[0] for row in steps] == [encoder.name for encoder in ENCODERS]
     assert all(float(row[2]) > 0 and float(row[4]) > 0 for row in steps)
-    assert [row[0] for row in rows_of(report, "pre-training")] == ["`--recipe paper`", "`--recipe best`"]
+    assert [row[0] for row in rows_of(report, "4 pairs, `--dataloader")] == ["`--recipe paper`", "`--recipe best`"]
     assert all(float(row[1].replace(",", "")) > 0 for row in rows_of(report, "embedding"))
     assert [path.name for path in folder.iterdir()] == ["gpu_check.md"]
     printed = capsys.readouterr().out
