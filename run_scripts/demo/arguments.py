@@ -34,6 +34,13 @@ class DemoArguments:
             "--runtime."
         },
     )
+    copy_audio: bool = field(
+        default=False,
+        metadata={
+            "help": "With --browser, put the first seconds of each clip into the page, so that they are played on "
+            "other computers, too. Otherwise the page plays the files of the clips from where they are."
+        },
+    )
     runtime: str | None = field(
         default=None,
         metadata={"help": "The file that `npm pack` wrote, for --browser on a computer without npm or a network."},
@@ -46,5 +53,5 @@ class DemoArguments:
             raise UserError(f"--port must be between 1 and {2**16 - 1}, got {self.port}.")
         if self.space is not None and self.browser is not None:
             raise UserError("--space and --browser write different pages: give one of them.")
-        if self.runtime is not None and self.browser is None:
-            raise UserError("--runtime is for --browser, which is not given.")
+        if self.browser is None and (self.copy_audio or self.runtime is not None):
+            raise UserError("--copy_audio and --runtime are for --browser, which is not given.")

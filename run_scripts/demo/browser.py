@@ -71,34 +71,34 @@ def write_browser_page(args: DemoArguments) -> str:
     index_folder = None if args.index_dir is None else Path(args.index_dir).expanduser()
     classifier = _find_classifier(args, index_folder)
     runtime = read_runtime(args.runtime)
-    page = {"title": "COLA", "grouped_by": "label", "groups": [], "points": []}
+    page = {"title": Path(classifier or "").name, "grouped_by": "label", "groups": [], "points": []}
     make_output_dir(folder.parent, "--browser")
     with written_whole(folder) as temporary:
-        sound = temporary / "sound"
+        sound, graphs = temporary / "sound", {}
         sound.mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("sound.js"), sound)
         (sound / "ort.wasm.min.js").write_bytes(runtime["script"])
         _write_script(sound / "runtime.js", mjs=[runtime["mjs"]], wasm=[runtime["wasm"]])
-        shutil.copy(Path(__file__).with_name("sound.js"), sound)
-        graphs = {}
         if index_folder is not None:
             index = Index(index_folder)
             chosen = choose_rows(index, index_folder)
             model, extractor = load_own_model(index_folder)
             graphs["encoder"] = EncoderGraph(model.cpu(), extractor)
-            page |= describe_map(index, chosen, index_folder, folder)
+            page |= describe_map(index, chosen, index_folder, folder, args.copy_audio)
             _write_index(sound / "index.js", index, chosen)
         if classifier is not None:
-            model = load_checkpoint(COLAForAudioClassification, classifier).eval()
+            model = load_checkpoint(COLAForAudioClassification, classifier)
             graphs["classifier"] = ClassifierGraph(model, load_extractor(classifier))
-        _write_script(sound / "models.js", **{name: [_export(graph)] for name, graph in graphs.items()})
+        _write_script(sound / "models.js", **{name: [_export(graph.eval())] for name, graph in graphs.items()})
         page["sound"] = _describe_sound(graphs, args.top_k)
         write_text(temporary / "index.html", fill_page(page, '<script src="sound/sound.js"></script>'))
+    return _summarise(folder, len(page["points"]), classifier)
+
+
+def _summarise(folder: Path, num_points: int, classifier: str | None) -> str:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    clips = f"{len(page['points'])} clips or windows to search" if page["points"] else "no clips to search"
-    return (
-        f"{folder} has {clips} and {'a' if classifier else 'no'} classifier, and takes {format_size(size)}. "
-        f"Open {folder / 'index.html'} in a browser."
-    )
+    parts = [f"{num_points} clips or windows"] * (num_points > 0) + [f"the classes of {classifier}"] * bool(classifier)
+    return f"{folder} has {' and '.join(parts)}, {format_size(size)}. Open {folder / 'index.html'} in a browser."
 
 
 def _find_classifier(args: DemoArguments, index_folder: Path | None) -> str | None:
@@ -117,7 +117,7 @@ def _export(graph: onnx.WaveformGraph) -> bytes:
     """Exports a graph, and checks that it does what PyTorch does."""
     with tempfile.TemporaryDirectory() as folder, quiet_libraries(warnings=True):
         path = Path(folder) / "model.onnx"
-        onnx.export(graph.eval(), path)
+        onnx.export(graph, path)
         difference = onnx.largest_difference(graph, onnx.onnx_runner(graph, path))
         if not difference <= onnx.TOLERANCE:
             raise UserError(f"The graph of the page differs from PyTorch by {difference:.1e} of the largest value.")

@@ -29,7 +29,8 @@ const cola = (() => {
   async function take(name) {  // the bytes that were added, which are freed
     const blocks = [];
     for (const text of parts[name]) {
-      const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+      const characters = atob(text), packed = new Uint8Array(characters.length);
+      for (let i = 0; i < packed.length; i++) packed[i] = characters.charCodeAt(i);
       blocks.push(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
     }
     delete parts[name];

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ BLOCK_POINTS = 512
 PLAYED_BY_BROWSERS = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".webm")
 MAX_AUDIO_BYTES = 2**25
 BYTES_PER_SECOND = 8000  # about as many as a second takes
-MAX_SECONDS = 10.0
+MIN_SECONDS, MAX_SECONDS = 0.5, 10.0
 WINDOW_SECONDS = 0.96
 
 # What the script must know to read the clips again.
@@ -78,7 +79,9 @@ def choose_rows(index: Index, folder: Path) -> np.ndarray:
     return chosen
 
 
-def describe_map(index: Index, chosen: np.ndarray, folder: Path, page_folder: Path) -> dict[str, Any]:
+def describe_map(
+    index: Index, chosen: np.ndarray, folder: Path, page_folder: Path, copy_audio: bool = False
+) -> dict[str, Any]:
     """
     Collects what the page shows: the title, the names of the groups and what these are, labels or folders, and the
     points.
@@ -92,20 +95,23 @@ def describe_map(index: Index, chosen: np.ndarray, folder: Path, page_folder: Pa
             The folder of the index.
         page_folder (`Path`):
             The folder of the page, to which the links to the audio are relative.
+        copy_audio (`bool`, *optional*, defaults to `False`):
+            Whether the page holds the first seconds of all clips, rather than links to those that are files.
     """
     settings = read_settings(folder)
     rows, vectors = index.rows.select(chosen).to_list(), index.vectors[chosen]
     groups = _groups(rows)
     names = sorted(set(groups))
     numbers = {name: number for number, name in enumerate(names)}
-    fields = zip(_positions(vectors), _names(rows), groups, _similar(vectors), _audio(rows, page_folder, settings))
+    audio = _audio(rows, page_folder, settings, copy_audio)
+    fields = zip(_positions(vectors), _names(rows), groups, _similar(vectors), audio)
     return {
         "title": Path(settings["dataset_name"] or folder).name,
         "grouped_by": "label" if _are_labelled(rows) else "folder",
         "groups": names,
         "points": [
-            {"x": x, "y": y, "name": name, "group": numbers[group], "similar": similar, "audio": audio}
-            for (x, y), name, group, similar, audio in fields
+            {"x": x, "y": y, "name": name, "group": numbers[group], "similar": similar, "audio": link}
+            for (x, y), name, group, similar, link in fields
         ],
     }
 
@@ -180,11 +186,13 @@ def _names(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{name}@{row['time']:.1f}" if "time" in row else name
 
 
-def _audio(rows: list[dict[str, Any]], folder: Path, settings: dict[str, Any]) -> list[str | None]:
+def _audio(
+    rows: list[dict[str, Any]], folder: Path, settings: dict[str, Any], copy_audio: bool = False
+) -> list[str | None]:
     """For each row a link to its audio, relative to the page, or the audio itself."""
     links, inside = [None] * len(rows), {}
     for number, row in enumerate(rows):
-        if _is_playable(row["path"]):
+        if not copy_audio and _is_playable(row["path"]):
             part = f"#t={row['time']:.2f},{row['time'] + WINDOW_SECONDS:.2f}" if "time" in row else ""
             links[number] = quote(os.path.relpath(row["path"], folder.resolve())) + part
         else:
@@ -192,13 +200,18 @@ def _audio(rows: list[dict[str, Any]], folder: Path, settings: dict[str, Any]) -
     if not inside or settings["dataset_name"] is None:  # the data of a copy are not here
         return links
     longest = WINDOW_SECONDS if "time" in rows[0] else MAX_SECONDS
-    seconds = np.clip(MAX_AUDIO_BYTES / BYTES_PER_SECOND / sum(map(len, inside.values())), 0.5, longest)
+    seconds = MAX_AUDIO_BYTES / BYTES_PER_SECOND / sum(map(len, inside.values()))
+    if seconds < MIN_SECONDS:
+        step = math.ceil(MIN_SECONDS / seconds)
+        logger.warning(f"Of {step} clips one can be heard in the page: the audio of all would be too large for it.")
+        inside, seconds = dict(list(inside.items())[::step]), MIN_SECONDS
+    seconds = min(seconds, longest)
     args = EmbeddingArguments(output_dir=".", **{name: settings[name] for name in SOURCE_SETTINGS})
     with quiet_libraries():
         source = Source(load_splits(args), settings["audio_column"])
     for i, clip in enumerate(source.read()):
         for number in inside.get(i, []):
-            links[number] = _encode(clip.audio, rows[number].get("time", 0.0), float(seconds))
+            links[number] = _encode(clip.audio, rows[number].get("time", 0.0), seconds)
     return links
 
 

@@ -64,6 +64,14 @@ def test_a_failure_of_npm_is_reported(tmp_path: Path, monkeypatch):
         runtime.read_runtime(None)
 
 
+def test_arguments_of_the_page_need_it():
+    for argument in (["--copy_audio"], ["--runtime", "file"]):
+        with pytest.raises(ValueError, match="--copy_audio and --runtime are for --browser, which is not given"):
+            run_demo.main(argument)
+    with pytest.raises(ValueError, match="--space and --browser write different pages"):
+        run_demo.main(["--space", "a", "--browser", "b"])
+
+
 # What is written
 
 

@@ -62,8 +62,19 @@ def test_audio_in_parquet_is_in_the_page(parquet_map: Path, monkeypatch):
     text = parquet_map.read_text()
     monkeypatch.setattr(clip_map, "MAX_AUDIO_BYTES", 1)
     run_embedding.main(["--output_dir", str(parquet_map.parent), "--map"])
-    assert len(parquet_map.read_text()) < len(text)
+    points = page_data(parquet_map.parent)["points"]
+    assert len(parquet_map.read_text()) < len(text) / 2 and sum(point["audio"] is not None for point in points) == 2
     parquet_map.write_text(text)
+
+
+def test_audio_is_copied_into_the_page_if_asked_to(embedded: Path, tmp_path: Path):
+    index = Index(embedded)
+    links, copied = (
+        [point["audio"] for point in clip_map.describe_map(index, np.arange(4), embedded, tmp_path, copy)["points"]]
+        for copy in (False, True)
+    )
+    assert all(link.endswith(".wav") for link in links)
+    assert all(audio.startswith("data:audio/ogg;base64,") for audio in copied)
 
 
 def test_many_clips_are_sampled(embedded: Path, tone_map: Path, monkeypatch):
@@ -78,7 +89,7 @@ def test_of_many_clips_most_are_placed_among_the_landmarks_that_sound_like_them(
     monkeypatch.setattr(clip_map, "LANDMARKS", 60)
     rng = np.random.default_rng(0)
     groups = np.arange(300) % 3
-    vectors = rng.normal(0, 0.3, (300, 8)).astype(np.float32)
+    vectors = rng.normal(0, 0.15, (300, 8)).astype(np.float32)
     vectors[np.arange(300), groups] += 1
     points = np.array(clip_map._positions(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)))
     assert points.min() == 0 and points.max() == 1
@@ -173,8 +184,9 @@ def test_a_lasso_is_saved_as_csv(browser, tone_map: Path):  # noqa: F811
     page = open_page(browser, tone_map)
     page.click("#legend button >> nth=0")  # what is hidden is not caught
     page.click("#lasso")
-    inside = page.evaluate("points.filter(({x, group}) => x < 0.5 && group !== 0).map(({name}) => name)")
-    corners = [(-0.04, -0.04), (0.5, -0.04), (0.5, 1.04), (-0.04, 1.04)]
+    cut = float(np.median(page.evaluate("points.filter(({group}) => group !== 0).map(({x}) => x)")))
+    inside = page.evaluate(f"points.filter(({{x, group}}) => x < {cut} && group !== 0).map(({{name}}) => name)")
+    corners = [(-0.04, -0.04), (cut, -0.04), (cut, 1.04), (-0.04, 1.04)]
     corners = [page.evaluate(f"place({{x: {x}, y: {y}}})") for x, y in corners]
     page.mouse.move(*corners[0])
     page.mouse.down()
