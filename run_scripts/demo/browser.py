@@ -142,12 +142,12 @@ def _describe_sound(graphs: dict[str, onnx.WaveformGraph], top_k: int) -> dict[s
 
 def _write_index(path: Path, index: Index, chosen: np.ndarray) -> None:
     """Writes rows of an index, each as numbers of 8 bits and their scale, and what standardises a vector."""
-    scales = np.abs(index.vectors[chosen]).max(axis=1).clip(1e-12) / 127
-    blocks = []
+    blocks, scales = [], []
     for first in range(0, len(chosen), BLOCK_ROWS):
-        rows = slice(first, first + BLOCK_ROWS)
-        blocks.append(np.rint(index.vectors[chosen[rows]] / scales[rows, None]).astype(np.int8))
-    _write_script(path, vectors=blocks, scales=[scales], mean=[index.mean], deviation=[index.deviation])
+        rows = index.vectors[chosen[first : first + BLOCK_ROWS]]
+        scales.append(np.abs(rows).max(axis=1, keepdims=True).clip(1e-12) / 127)
+        blocks.append(np.rint(rows / scales[-1]).astype(np.int8))
+    _write_script(path, vectors=blocks, scales=scales, mean=[index.mean], deviation=[index.deviation])
 
 
 def _write_script(path: Path, **parts: list[bytes | np.ndarray]) -> None:
