@@ -193,7 +193,7 @@ def test_a_lasso_is_saved_as_csv(browser, tone_map: Path):  # noqa: F811
     for corner in corners[1:]:
         page.mouse.move(*corner)
     page.mouse.up()
-    assert page.inner_text("#heading") == f"{len(inside)} sounds in the lasso" and 0 < len(inside) < 32
+    assert page.inner_text("#heading") == f"{len(inside)} in the lasso" and 0 < len(inside) < 32
     with page.expect_download() as download:
         page.click("#save")
     assert download.value.suggested_filename.endswith(".csv")
