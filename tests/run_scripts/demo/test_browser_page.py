@@ -204,6 +204,9 @@ def test_a_dropped_file_is_the_nearest_and_its_classes_are_shown(page, tones: Pa
     page.wait_for_function("player.played.length && player.src.startsWith('blob:')")
     page.click("#list button >> nth=0")
     page.wait_for_function("player.played.length && player.src.endsWith('high/3.wav')")
+    page.click("#none")
+    assert page.inner_text("#heading") == "Similar to 3.wav" and page.evaluate("labels") == []
+    page.click("#all")
     page.click("#forget")
     assert not page.is_visible("#heard") and page.inner_text("#heading") == "48 sounds"
 

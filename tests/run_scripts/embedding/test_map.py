@@ -194,6 +194,9 @@ def test_a_lasso_is_saved_as_csv(browser, tone_map: Path):  # noqa: F811
         page.mouse.move(*corner)
     page.mouse.up()
     assert page.inner_text("#heading") == f"{len(inside)} in the lasso" and 0 < len(inside) < 32
+    page.click("#list button >> nth=1")  # which plays a clip, and keeps the list
+    page.wait_for_function("player.played.length")
+    assert page.evaluate("points[chosen].name") == inside[1] and page.locator("#list button").count() == len(inside)
     with page.expect_download() as download:
         page.click("#save")
     assert download.value.suggested_filename.endswith(".csv")
