@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_written_to_is_searched_too(tmp_path: Path, monk
 def test_a_search_needs_less_memory_than_the_vectors(tmp_path: Path):
     """The index is made and searched where memory of a third of the vectors' size may be allocated."""
     for number in range(4):
-        vectors = write_part(tmp_path, number, 4000, 1024)
+        vectors = write_part(tmp_path, number, 10_000, 1024)
     np.save(tmp_path / "query.npy", vectors[-1])
     code = """
 import re, resource, sys
@@ -68,7 +68,7 @@ from run_scripts.embedding import search
 search.BLOCK_ROWS = 1024
 np.ones((512, 512)) @ np.ones((512, 512))  # starts the threads of NumPy
 used = 1024 * int(re.search("VmData:[^0-9]*([0-9]+)", Path("/proc/self/status").read_text())[1])
-limit = used + 16_000 * 1024 * 4 // 3
+limit = used + 40_000 * 1024 * 4 // 3
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 folder = Path(sys.argv[1])
 print(search.Index(folder).search(np.load(folder / "query.npy"))[0]["path"])
