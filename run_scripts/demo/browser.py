@@ -3,7 +3,6 @@
 import base64
 import gzip
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,8 @@ def write_browser_page(args: DemoArguments) -> str:
         if classifier is not None:
             model = load_checkpoint(COLAForAudioClassification, classifier)
             graphs["classifier"] = ClassifierGraph(model, load_extractor(classifier))
-        _write_script(sound / "models.js", **{name: [_export(graph.eval())] for name, graph in graphs.items()})
+        models = {name: [_export(graph.eval(), sound / "model.onnx")] for name, graph in graphs.items()}
+        _write_script(sound / "models.js", **models)
         page["sound"] = _describe_sound(graphs, args.top_k)
         write_text(temporary / "index.html", fill_page(page, '<script src="sound/sound.js"></script>'))
     return _summarise(folder, len(page["points"]), classifier)
@@ -113,15 +113,16 @@ def _find_classifier(args: DemoArguments, index_folder: Path | None) -> str | No
     return None
 
 
-def _export(graph: onnx.WaveformGraph) -> bytes:
-    """Exports a graph, and checks that it does what PyTorch does."""
-    with tempfile.TemporaryDirectory() as folder, quiet_libraries(warnings=True):
-        path = Path(folder) / "model.onnx"
+def _export(graph: onnx.WaveformGraph, path: Path) -> bytes:
+    """Exports a graph by a file that is removed again, and checks that it does what PyTorch does."""
+    with quiet_libraries(warnings=True):
         onnx.export(graph, path)
         difference = onnx.largest_difference(graph, onnx.onnx_runner(graph, path))
-        if not difference <= onnx.TOLERANCE:
-            raise UserError(f"The graph of the page differs from PyTorch by {difference:.1e} of the largest value.")
-        return path.read_bytes()
+    if not difference <= onnx.TOLERANCE:
+        raise UserError(f"The graph of the page differs from PyTorch by {difference:.1e} of the largest value.")
+    data = path.read_bytes()
+    path.unlink()
+    return data
 
 
 def _describe_sound(graphs: dict[str, onnx.WaveformGraph], top_k: int) -> dict[str, Any]:
