@@ -13,8 +13,8 @@ PINNED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 EXTRAS := browser,demo,maeb,notebook,onnx,peft,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-synthetic pretrain-best pretrain-paper pretrain-base pretrain-b0-first pretrain-b0 \
-	checkpoints demo benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
+.PHONY: help install quickstart pretrain-synthetic pretrain-base pretrain-best pretrain-paper pretrain-recordings \
+	pretrain-b0-first pretrain-b0 checkpoints demo benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
 	publish-checkpoint publish-space publish-package clean
 
 help:
@@ -23,8 +23,9 @@ help:
 	@echo "make pretrain-synthetic         pre-train cola-compact, without any data, on synthetic sounds"
 	@echo "make pretrain-best DATA=audio   pre-train a small encoder on recordings, in minutes"
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
-	@echo "make pretrain-base SHARDS=audio pre-train cola-base on the shards of docs/training_data.md"
-	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0 by distillation from cola-base"
+	@echo "make pretrain-base              pre-train cola-base in the same way"
+	@echo "make pretrain-recordings SHARDS=audio   pre-train a base encoder on the shards of docs/training_data.md"
+	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0 by distillation from that"
 	@echo "    ... TASKS=folder SEED=1     then evaluate it on labelled clips; another seed"
 	@echo "make benchmark TASKS=folder     evaluate the checkpoints on labelled clips, and write the tables of the cards"
 	@echo "make demo INDEX=folder          open a page that searches a folder of embedded clips"
@@ -57,9 +58,11 @@ PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_d
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
-# The run of modeling_cola/cola-compact: without any data, on pairs of synthetic sounds.
+# The runs of modeling_cola/cola-compact and of modeling_cola/cola-base: without any data, on pairs of synthetic sounds.
+BASE := --compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16
 pretrain-synthetic: FLAGS := --bf16 --max_steps 3000
-pretrain-synthetic: install
+pretrain-base: FLAGS := $(BASE) --max_steps 2000
+pretrain-synthetic pretrain-base: install
 	$(PRETRAIN)
 	$(MEASURE)
 
@@ -72,17 +75,18 @@ pretrain-best pretrain-paper: install
 	$(PRETRAIN) --dataset_name "$(DATA)"
 	$(MEASURE)
 
-# The runs of modeling_cola/cola-base and, which learns from it, modeling_cola/cola-efficientnet-b0, on the shards that
-# docs/training_data.md tells how to make. The latter learns in two runs, the second with the clips in another order.
-pretrain-base: FLAGS := --compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16 --max_steps 3000
-DISTILL := --objective distillation --teacher_name_or_path modeling_cola/cola-base --max_distance inf \
+# A base encoder on recordings, on the shards that docs/training_data.md tells how to make, and
+# modeling_cola/cola-efficientnet-b0, which learns from it in two runs, the second with the clips in another order.
+pretrain-recordings: FLAGS := $(BASE) --max_steps 3000
+DISTILL = --objective distillation --teacher_name_or_path outputs/pretrain-recordings-seed$(SEED) --max_distance inf \
 	--per_device_train_batch_size 16 --max_steps 8000
-pretrain-b0-first: FLAGS := $(DISTILL) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
+pretrain-b0-first: FLAGS = $(DISTILL) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
 pretrain-b0: FLAGS = $(DISTILL) --model_name_or_path outputs/pretrain-b0-first-seed$(SEED) --learning_rate 2e-3 \
 	--seed $(shell expr $(SEED) + 1)
 pretrain-b0-first: MEASURE :=
 pretrain-b0: pretrain-b0-first
-pretrain-base pretrain-b0-first pretrain-b0: install
+pretrain-b0-first: pretrain-recordings
+pretrain-recordings pretrain-b0-first pretrain-b0: install
 	@test -n "$(SHARDS)" || { echo "Name the shards: make $@ SHARDS=path/to/shards" >&2; exit 2; }
 	$(PRETRAIN) --streaming --mixing_weights 6 2 5 7 --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
 		"$(SHARDS)/music" "$(SHARDS)/speech"
