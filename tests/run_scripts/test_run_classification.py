@@ -197,6 +197,7 @@ def test_a_compiled_run_learns_the_same(
     """Its weights have the names that others have, too."""
     compiled = ("--torch_compile", "--torch_compile_backend", "eager")
     torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
     losses, weights = [], []
     for name, more in (("plain", ()), ("compiled", compiled)):
         run_classification.main(arguments(tones, tmp_path / name, "fine-tuned", pretrained, *more))

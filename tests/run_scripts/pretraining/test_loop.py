@@ -41,6 +41,7 @@ def test_a_compiled_run(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_with_backend)
     torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
     plain, whole, resumed = (tmp_path / name for name in ("plain", "whole", "resumed"))
     run_pretraining.main(pretraining_arguments(tones, plain))
     assert not compiled
