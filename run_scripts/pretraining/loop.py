@@ -179,7 +179,7 @@ class PretrainingTrainer:
 
     @property
     def unwrapped_model(self) -> COLAPreTrainedModel:
-        return self.accelerator.unwrap_model(self.model)
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def train(self, checkpoint: Path | None = None) -> None:
         """

@@ -192,9 +192,12 @@ def test_a_signal_saves_and_ends_the_run(
 
 
 def test_a_compiled_run_learns_the_same(
-    tones: Path, pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tones: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Its weights have the names that others have, too."""
+    for name in ("BACKEND", "MODE"):  # which the Trainer sets for accelerate, and does not set back
+        monkeypatch.setenv(f"ACCELERATE_DYNAMO_{name}", "")
+        monkeypatch.delenv(f"ACCELERATE_DYNAMO_{name}")
     compiled = ("--torch_compile", "--torch_compile_backend", "eager")
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()

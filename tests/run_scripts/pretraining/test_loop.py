@@ -63,6 +63,20 @@ def test_a_compiled_run(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(torch.equal(value, again[name]) for name, value in others.items())
 
 
+def test_a_run_that_accelerate_compiles(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`accelerate launch --dynamo_backend` compiles the whole model, which has the same names and resumes, too."""
+    plain, whole, resumed = (tmp_path / name for name in ("plain", "whole", "resumed"))
+    run_pretraining.main(pretraining_arguments(tones, plain))
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "eager")
+    run_pretraining.main(pretraining_arguments(tones, whole, "--save_total_limit", "9"))
+    shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
+    run_pretraining.main(pretraining_arguments(tones, resumed, "--resume_from_checkpoint"))
+    names = [set(safetensors.torch.load_file(run / "checkpoint-4" / "model.safetensors")) for run in (plain, whole)]
+    assert names[0] == names[1]
+    for run in (whole, resumed):
+        assert [entry["loss"] for entry in history(run)] == [entry["loss"] for entry in history(plain)]
+
+
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
