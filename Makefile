@@ -14,7 +14,7 @@ EXTRAS := browser,demo,maeb,notebook,onnx,peft,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
 .PHONY: help install quickstart pretrain-synthetic pretrain-base pretrain-best pretrain-paper pretrain-recordings \
-	pretrain-b0-first pretrain-b0 checkpoints demo benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
+	pretrain-b0-first pretrain-b0-second pretrain-b0 checkpoints demo benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
 	publish-checkpoint publish-space publish-package clean
 
 help:
@@ -76,17 +76,23 @@ pretrain-best pretrain-paper: install
 	$(MEASURE)
 
 # A base encoder on recordings, on the shards that docs/training_data.md tells how to make, and
-# modeling_cola/cola-efficientnet-b0, which learns from it in two runs, the second with the clips in another order.
+# modeling_cola/cola-efficientnet-b0, which learns from it in two runs, the second with the clips in another order, and
+# from cola-compact in a third run, on synthetic sounds.
 pretrain-recordings: FLAGS := $(BASE) --max_steps 3000
-DISTILL = --objective distillation --teacher_name_or_path outputs/pretrain-recordings-seed$(SEED) --max_distance inf \
-	--per_device_train_batch_size 16 --max_steps 8000
-pretrain-b0-first: FLAGS = $(DISTILL) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
-pretrain-b0: FLAGS = $(DISTILL) --model_name_or_path outputs/pretrain-b0-first-seed$(SEED) --learning_rate 2e-3 \
-	--seed $(shell expr $(SEED) + 1)
-pretrain-b0-first: MEASURE :=
-pretrain-b0: pretrain-b0-first
+DISTILL := --objective distillation --per_device_train_batch_size 16
+RECORDED = $(DISTILL) --teacher_name_or_path outputs/pretrain-recordings-seed$(SEED) --max_distance inf --max_steps 8000
+pretrain-b0-first: FLAGS = $(RECORDED) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
+pretrain-b0-second: FLAGS = $(RECORDED) --model_name_or_path outputs/pretrain-b0-first-seed$(SEED) \
+	--learning_rate 2e-3 --seed $(shell expr $(SEED) + 1)
+pretrain-b0: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 3000 \
+	--model_name_or_path outputs/pretrain-b0-second-seed$(SEED) --learning_rate 2e-3
+pretrain-b0-first pretrain-b0-second: MEASURE :=
 pretrain-b0-first: pretrain-recordings
-pretrain-recordings pretrain-b0-first pretrain-b0: install
+pretrain-b0-second: pretrain-b0-first
+pretrain-b0: pretrain-b0-second
+	$(PRETRAIN)
+	$(MEASURE)
+pretrain-recordings pretrain-b0-first pretrain-b0-second: install
 	@test -n "$(SHARDS)" || { echo "Name the shards: make $@ SHARDS=path/to/shards" >&2; exit 2; }
 	$(PRETRAIN) --streaming --mixing_weights 6 2 5 7 --dataset_name "$(SHARDS)/environment" "$(SHARDS)/effects" \
 		"$(SHARDS)/music" "$(SHARDS)/speech"
