@@ -31,7 +31,6 @@ drawn, a warning says why.
 
 import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     model_args, data_args, args = parser.parse(argv)
     start_logging(is_main_process=args.process_index == 0)
     tune_cpu()
-    with locked(Path(args.output_dir)) if args.process_index == 0 else nullcontext(), quiet_libraries():
+    with locked(Path(args.output_dir), args.process_index == 0), quiet_libraries():
         results = train_classifier(model_args, data_args, args)
     if args.process_index == 0:
         print(json.dumps(results, indent=2))

@@ -19,7 +19,6 @@ like it, and plays the clip that you click. `--push_to_hub` pushes the vectors t
 again.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 from run_scripts.common.command_line import ArgumentParser, run_script, start_logging
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
         if args.push_to_hub and processes.is_main_process:
             repo_id = create_hub_repository(args.hub_dataset_id, args.output_path, "dataset")
         if args.dataset_name is not None:
-            with locked(args.output_path) if processes.is_main_process else nullcontext():
+            with locked(args.output_path, processes.is_main_process):
                 embed_dataset(args)
     if not processes.is_main_process:
         return {}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from datasets import Audio, Dataset, IterableDataset
+from datasets import IterableDataset
 from torch.utils.data import DataLoader
 
 from feature_extraction import COLAFeatureExtractor, SegmentPairs, collate_segment_pairs, load_audio_dataset
@@ -22,7 +22,7 @@ from run_scripts.common.command_line import ArgumentParser, run_script
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import SUFFIXES, PreparationArguments
 from run_scripts.preparation.prepare import prepare
-from tools.speed.workloads import audioset_clips
+from tools.speed.workloads import audioset_clips, write_audioset_shards
 
 
 @dataclass
@@ -55,15 +55,6 @@ def pairs_per_second(dataset: IterableDataset, num_workers: int, seconds: float)
     return number / (clock() - started)
 
 
-def write_clips(folder: Path, number: int) -> None:
-    """Writes four Parquet shards of FLAC files in AudioSet's format to the folder `parquet`."""
-    clips = [{"bytes": clip, "path": f"{i}.flac"} for i, clip in enumerate(audioset_clips(number))]
-    (folder / "parquet").mkdir()
-    for shard in range(4):
-        data = Dataset.from_dict({"audio": clips[shard::4]}).cast_column("audio", Audio(decode=False))
-        data.to_parquet(folder / "parquet" / f"train-{shard:05}-of-00004.parquet")
-
-
 def print_rates(name: str, label: str, args: ReadingArguments) -> None:
     """Measures a data set with each number of workers, and prints the rows of the table."""
     dataset = load_audio_dataset(name, streaming=True)["train"]
@@ -80,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         print_rates(args.dataset_name, Path(args.dataset_name).name, args)
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_clips(Path(folder), args.num_clips)
+        write_audioset_shards(Path(folder, "parquet"), audioset_clips(args.num_clips), num_shards=4)
         source = SourceArguments(dataset_name=f"{folder}/parquet", streaming=True)
         print_rates(source.dataset_name, "FLAC, 48 kHz, stereo, 24 bits", args)
         for format in SUFFIXES:

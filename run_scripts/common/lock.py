@@ -18,15 +18,19 @@ LOCK, OWNER = "_lock", "_lock_owner.json"
 
 
 @contextmanager
-def locked(output_dir: Path) -> Iterator[None]:
+def locked(output_dir: Path, is_main_process: bool = True) -> Iterator[None]:
     """
     Keeps other runs out of an output folder, which is made if it does not exist. The lock goes with the process: that
-    of a run that was killed does not keep the next one out.
+    of a run that was killed does not keep the next one out. Of several processes of one run, the main one locks the
+    folder, and the others do nothing.
 
     Raises:
         [`UserError`]: If another run is in the folder; the message names its process and host.
         [`FileError`]: If the folder cannot be written to.
     """
+    if not is_main_process:
+        yield
+        return
     make_output_dir(output_dir)
     lock = FileLock(output_dir / LOCK)
     try:

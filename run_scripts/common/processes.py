@@ -57,6 +57,12 @@ def count_local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def name_share(work: str) -> str:
+    """Names what the progress bar of the main process counts: all of the work, or its own share of it."""
+    num_processes = PartialState().num_processes
+    return f"{work}, process 1 of {num_processes}" if num_processes > 1 else work
+
+
 def check_launch() -> None:
     """
     Checks that the processes of a launcher can talk to each other. Call it before accelerate is set up: if it was not

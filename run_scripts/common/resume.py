@@ -49,6 +49,11 @@ class Part:
         self.skipped = [ClipNote(*note) for note in self.skipped]
 
 
+def is_whole(parts: list[Part]) -> bool:
+    """Whether the parts of a sequence reach the end of what it reads."""
+    return bool(parts) and parts[-1].is_done
+
+
 class PartStore:
     """
     The progress of a run, a JSON file for each of its parts, in a folder inside the output folder. If the run has

@@ -15,8 +15,9 @@ from modeling_cola import COLAModel
 from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json, written_whole
+from run_scripts.common.processes import name_share
 from run_scripts.common.quiet import quiet_libraries
-from run_scripts.common.resume import Part, PartStore, check_settings
+from run_scripts.common.resume import Part, PartStore, check_settings, is_whole
 from run_scripts.common.skipped import SKIPPED, count_kinds, nothing_usable, write_skipped
 from run_scripts.common.source import hash_files, load_splits
 from run_scripts.embedding.arguments import CHECKPOINT, EmbeddingArguments
@@ -99,7 +100,7 @@ def begin(folder: Path, settings: dict[str, Any], num_pieces: int) -> None:
     for store in find_sequences(folder):
         sequences.append(store.load_sequence())
         store.remove_from(len(sequences[-1]))
-    if all(parts and parts[-1].is_done for parts in sequences):
+    if all(map(is_whole, sequences)):
         logger.info(f"{folder} is complete: there is nothing to embed.")
     elif written := [part for parts in sequences for part in parts]:
         logger.info(f"Continuing after {sum(part.num_read for part in written)} clips in {len(written)} parts.")
@@ -179,7 +180,7 @@ def write_share(
     own = slice(processes.process_index, None, processes.num_processes)
     share = list(zip(sequences, source.divide(len(sequences))))[own]
     written = [store.load_sequence() for store, _ in share]
-    if all(parts and parts[-1].is_done for parts in written):
+    if all(map(is_whole, written)):
         return
     num_clips = None if source.num_clips is None else sum(piece.num_clips for _, piece in share)
     with Meter(num_clips, sum(part.num_read for parts in written for part in parts)) as meter:
@@ -198,7 +199,7 @@ def write_parts(
     windows: bool,
 ) -> None:
     """Writes the parts of a piece that are missing after those that are there."""
-    if parts and parts[-1].is_done:
+    if is_whole(parts):
         return
     folder, first_clip = store.output_dir, piece.first_clip or 0
     number = first_clip + sum(part.num_read for part in parts)
@@ -206,7 +207,7 @@ def write_parts(
     embedded = embed_clips(model, extractor, ((clip, clip.audio) for clip in source.read(position, piece.end)))
     seconds_per_hop = model.config.window_hop * extractor.hop_length / extractor.sampling_rate if windows else None
     has_labels = source.label_column is not None
-    while not (parts and parts[-1].is_done):
+    while not is_whole(parts):
         path = folder / f"{store.name(len(parts))}.parquet"
         with written_whole(path) as temporary:
             writer = PartWriter(temporary, model.config.hidden_size, windows, has_labels, first_clip)
@@ -280,15 +281,13 @@ class Meter(tqdm):
             if total
             else ("{n:.0f} clips [{elapsed}")
         )
-        processes = PartialState()
-        several = f", process 1 of {processes.num_processes}" if processes.num_processes > 1 else ""
         super().__init__(
             total=total,
             initial=initial,
-            desc=f"Embedding{several}",
+            desc=name_share("Embedding"),
             bar_format="{desc}: " + left + "{postfix}]",
             smoothing=0.05,
-            disable=not processes.is_main_process,
+            disable=not PartialState().is_main_process,
         )
         self.started, self.seconds = time.monotonic(), 0.0
 

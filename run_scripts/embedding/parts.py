@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from run_scripts.common.errors import MissingFileError
 from run_scripts.common.files import written_whole
-from run_scripts.common.resume import PROGRESS_DIR, PartStore
+from run_scripts.common.resume import PROGRESS_DIR, PartStore, is_whole
 from run_scripts.embedding.arguments import CHECKPOINT
 
 
@@ -51,8 +51,7 @@ def is_complete(folder: Path) -> bool:
     """Whether all clips are embedded and all parts are there. Copies, which say nothing of their run, are complete."""
     if not (folder / PROGRESS_DIR).exists():
         return bool(find_parts(folder))
-    sequences = [store.load_sequence() for store in find_sequences(folder)]
-    return all(parts and parts[-1].is_done for parts in sequences)
+    return all(is_whole(store.load_sequence()) for store in find_sequences(folder))
 
 
 def number_clips(path: Path, first_clip: int) -> None:

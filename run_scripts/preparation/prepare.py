@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def prepare(source: SourceArguments, args: PreparationArguments) -> dict[str, An
     processes = PartialState()
     if processes.is_main_process:
         check_output_dir(source, args)
-    with locked(args.output_path) if processes.is_main_process else nullcontext():
+    with locked(args.output_path, processes.is_main_process):
         num_workers = args.num_workers or max(os.cpu_count() // count_local_processes(), 1)
         with processes.main_process_first():  # it decides how the source is divided
             run = load_run(source, args, num_workers * processes.num_processes)

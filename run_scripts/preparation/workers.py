@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from feature_extraction import BAD_CLIP_KINDS, BadClipError, Clip, ClipReader
 from feature_extraction.tables import SPLITS_BY_NAME
 from run_scripts.common.errors import KilledWorkerError
+from run_scripts.common.processes import name_share
 from run_scripts.common.resume import Part, PartStore
 from run_scripts.common.skipped import count_by_kind, format_counts
 from run_scripts.common.source_arguments import SourceArguments
@@ -210,14 +211,12 @@ def watch(run: Run, pending: set[Future], counters: Counters, total: int | None)
     Shows the progress until all parts are converted, and raises the first error of a worker. Where several processes
     share the work, the main one shows its own share.
     """
-    processes = PartialState()
-    several = f", process 1 of {processes.num_processes}" if processes.num_processes > 1 else ""
     with tqdm(
         total=total,
         initial=counters["clips"],
-        desc=f"Preparing{several}",
+        desc=name_share("Preparing"),
         unit=" clips",
-        disable=not processes.is_main_process,
+        disable=not PartialState().is_main_process,
     ) as bar:
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)

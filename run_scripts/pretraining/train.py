@@ -1,7 +1,6 @@
 """A pre-training run: what `run_pretraining.py` does, as a function over dataclasses."""
 
 import logging
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ def run(
     if args.push_to_hub and accelerator.is_main_process:
         repo_id = create_hub_repository(args.hub_model_id, output_dir)
 
-    with locked(output_dir) if accelerator.is_main_process else nullcontext():
+    with locked(output_dir, accelerator.is_main_process):
         fixed = fix_arguments(settings, accelerator.num_processes)
         checkpoint = choose_checkpoint(args.resume_from_checkpoint, output_dir)
         state = load_run_state(checkpoint, fixed, accelerator.process_index) if checkpoint else RunState()

@@ -8,6 +8,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -219,6 +220,17 @@ def audioset_clips(num_clips: int) -> list[bytes]:
         soundfile.write(file, stereo, 48_000, format="FLAC", subtype="PCM_24")
         clips.append(file.getvalue())
     return clips
+
+
+def write_audioset_shards(folder: Path, clips: list[bytes], num_shards: int) -> None:
+    """Writes encoded clips to Parquet shards in a new folder."""
+    from datasets import Audio, Dataset
+
+    folder.mkdir(parents=True)
+    rows = [{"bytes": clip, "path": f"{number}.flac"} for number, clip in enumerate(clips)]
+    for shard in range(num_shards):
+        data = Dataset.from_dict({"audio": rows[shard::num_shards]}).cast_column("audio", Audio(decode=False))
+        data.to_parquet(folder / f"train-{shard:05}-of-{num_shards:05}.parquet")
 
 
 def segment_reading(num_clips: int = 16) -> Run:
