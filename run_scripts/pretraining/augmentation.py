@@ -28,7 +28,7 @@ def make_features(
     if settings.equalizer_std:
         positives = random_equalizer(positives, settings.equalizer_std, extractor.padding_value)
     positives = spec_augment(positives, settings.mask_bands, settings.mask_frames, extractor.padding_value)
-    return {"input_values": anchors, "positive_values": positives, "gaps": batch["gaps"].to(device)}
+    return {"input_values": anchors, "positive_values": positives, "gaps": batch["gaps"].to(device, non_blocking=True)}
 
 
 def add_noise(waveforms: torch.Tensor, lengths: torch.Tensor, ratio: float) -> torch.Tensor:
