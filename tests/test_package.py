@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from huggingface_hub import HfApi
 
 from helpers import write_tones
@@ -33,7 +34,9 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "DISTRIBUTIONS" in os.environ:
         return ROOT / os.environ["DISTRIBUTIONS"]
     folder = tmp_path_factory.mktemp("dist")
-    built = run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    # Each process of the tests builds its own, and all of them through the same folder beside the sources.
+    with FileLock(tmp_path_factory.getbasetemp().parent / "build.lock"):
+        built = run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
     assert built.returncode == 0, built.stderr
     return folder
 
