@@ -84,7 +84,7 @@ RECORDED = $(DISTILL) --teacher_name_or_path outputs/pretrain-recordings-seed$(S
 pretrain-b0-first: FLAGS = $(RECORDED) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
 pretrain-b0-second: FLAGS = $(RECORDED) --model_name_or_path outputs/pretrain-b0-first-seed$(SEED) \
 	--learning_rate 2e-3 --seed $(shell expr $(SEED) + 1)
-pretrain-b0: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 3000 \
+pretrain-b0: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 13600 \
 	--model_name_or_path outputs/pretrain-b0-second-seed$(SEED) --learning_rate 2e-3
 pretrain-b0-first pretrain-b0-second: MEASURE :=
 pretrain-b0-first: pretrain-recordings

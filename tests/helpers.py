@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from datasets import Audio, Dataset, Features, List, Value
 from pytest import MonkeyPatch
 
@@ -122,7 +123,9 @@ def with_teacher(objective: COLAPreTrainedModel) -> COLAPreTrainedModel:
     """Gives the objective a small teacher with random weights, if it is distillation."""
     if isinstance(objective, DistillationObjective):
         values = objective.config.to_dict() | {"compact_channels": 4, "hidden_size": 24}
-        objective.set_teacher(COLAModel(COLAConfig(**values)))
+        random = torch.Generator().manual_seed(0)
+        frames = torch.randn(256, objective.config.window_size, objective.config.num_mel_bins, generator=random)
+        objective.set_teacher(COLAModel(COLAConfig(**values)), frames)
     return objective
 
 

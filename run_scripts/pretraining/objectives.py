@@ -193,11 +193,39 @@ class Audio2VecSkipGramObjective(Audio2VecObjective):
     targets = [0, 1, 3, 4]
 
 
+def half_whitening(vectors: torch.Tensor, max_components: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The transformation of vectors to their first principal components, each divided by the fourth root of its variance.
+
+    Whitening would make all of these variances equal, and standardising alone leaves them as they are, so that a few
+    components decide a squared error: of an encoder's h, the first sixteen have more than half of the variance. This
+    is half way between. The vectors are standardised first, and the components scaled to a mean variance of 1.
+
+    Args:
+        vectors (`torch.Tensor` of shape `(num_vectors, size)`):
+            The vectors.
+        max_components (`int`, *optional*, defaults to 512):
+            The number of components, unless the vectors have fewer.
+
+    Returns:
+        `center` of shape `(size,)` and `matrix` of shape `(size, num_components)`: the components of vectors are
+        `(vectors - center) @ matrix`.
+    """
+    center, std = vectors.mean(0), vectors.std(0).clamp_min(1e-5)
+    _, values, directions = torch.linalg.svd((vectors - center) / std, full_matrices=False)
+    values, directions = values[:max_components], directions[:max_components]
+    deviations = values / (len(vectors) - 1) ** 0.5
+    scale = 1 / deviations.clamp_min(1e-3 * deviations[0]).sqrt()
+    mean_variance = (deviations * scale).square().mean()
+    return center, directions.T * (scale / mean_variance.sqrt()) / std[:, None]
+
+
 class DistillationObjective(Objective):
     """
     What does a trained encoder, the teacher, make of a segment? (Hinton et al. 2015, *Distilling the Knowledge in a
     Neural Network*, arXiv 1503.02531, here of embeddings in place of classes.) The loss is the mean squared error with
-    which a linear layer predicts the teacher's h, standardised over the batch, from h.
+    which a linear layer predicts, from h, the half-whitened principal components of the teacher's h; see
+    [`half_whitening`].
 
     Both encoders hear the same segment, augmented if it is a positive (Beyer et al. 2022, *Knowledge distillation: A
     good teacher is patient and consistent*, arXiv 2106.05237). The teacher, which is not trained, computes in bfloat16
@@ -209,9 +237,16 @@ class DistillationObjective(Objective):
         self.teacher: COLAModel | None = None
         self.post_init()
 
-    def set_teacher(self, teacher: COLAModel) -> None:
+    @torch.no_grad()
+    def set_teacher(self, teacher: COLAModel, segments: torch.Tensor) -> None:
         """
         Sets the encoder to learn from, which training leaves as it is.
+
+        Args:
+            teacher (`COLAModel`):
+                The encoder.
+            segments (`torch.Tensor` of shape `(num_segments, num_frames, num_mel_bins)`):
+                Log-mel frames of a thousand segments or more, from whose h the principal components are computed.
 
         Raises:
             `ValueError`: If the teacher's windows are of another shape.
@@ -223,8 +258,16 @@ class DistillationObjective(Objective):
                 f"{own[1]}: they must be the same."
             )
         self.teacher = teacher.requires_grad_(False).eval()
-        self.standardize = nn.BatchNorm1d(teacher.config.hidden_size, affine=False)
-        self.predictor = nn.Linear(self.config.hidden_size, teacher.config.hidden_size)
+        center, matrix = half_whitening(torch.cat([self._teach(batch) for batch in segments.split(64)]))
+        self.register_buffer("target_center", center)
+        self.register_buffer("target_matrix", matrix)
+        self.predictor = nn.Linear(self.config.hidden_size, matrix.shape[1])
+
+    @torch.no_grad()
+    def _teach(self, segments: torch.Tensor) -> torch.Tensor:
+        """The teacher's h of segments."""
+        with bfloat16_where_fast(segments.device):
+            return self.teacher(segments, return_dict=True).pooler_output.float()
 
     def train(self, mode: bool = True) -> "DistillationObjective":
         super().train(mode)
@@ -233,12 +276,11 @@ class DistillationObjective(Objective):
         return self
 
     def forward(self, input_values: torch.Tensor, positive_values: torch.Tensor) -> COLAForPreTrainingOutput:
-        """Returns the mean error over all segments, which is 1 if nothing is predicted but the mean."""
+        """Returns the mean error over all segments, which is about 1 if nothing is predicted but the mean."""
         segments = torch.cat([input_values, positive_values])
-        with torch.no_grad():
-            with bfloat16_where_fast(segments.device):
-                targets = self.teacher(segments, return_dict=True).pooler_output
-            targets = self.standardize(targets.float())
+        # In half precision, rounding the large components would drown the small ones.
+        with torch.autocast(segments.device.type, enabled=False):
+            targets = (self._teach(segments) - self.target_center) @ self.target_matrix
         predictions = self.predictor(self.cola(segments, return_dict=True).pooler_output)
         return COLAForPreTrainingOutput(loss=F.mse_loss(predictions, targets))
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from datasets import DatasetDict, IterableDatasetDict
@@ -93,8 +94,15 @@ def build_model(
         model = load_checkpoint(objective, args.model_name_or_path)
         extractor = load_extractor(args.model_name_or_path)
     if args.teacher_name_or_path is not None:
-        model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path))
+        model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path), synthetic_segments(model, extractor))
     return model, extractor
+
+
+def synthetic_segments(model: COLAPreTrainedModel, extractor: COLAFeatureExtractor) -> torch.Tensor:
+    """The log-mel frames of 2,048 synthetic sounds, which are always the same."""
+    num_samples, rate = extractor.num_samples(model.config.window_size), extractor.sampling_rate
+    sounds = SyntheticPairs(1024, num_samples, rate, distance=1.0, device=torch.device("cpu"), seed=0).draw()
+    return extractor.log_mel(sounds, torch.full((len(sounds),), num_samples))[0]
 
 
 def train(

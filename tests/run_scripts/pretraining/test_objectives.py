@@ -14,6 +14,7 @@ from run_scripts.pretraining.objectives import (
     Audio2VecCBoWObjective,
     Audio2VecSkipGramObjective,
     Objective,
+    half_whitening,
     triplet_loss,
 )
 from run_scripts.pretraining.validation import inputs_of
@@ -163,7 +164,7 @@ def test_distillation_objective(monkeypatch: pytest.MonkeyPatch, has_bfloat16: b
     anchors, positives = pairs(objective).values()
     loss = objective(anchors, positives).loss
     targets = objective.teacher(torch.cat([anchors, positives])).pooler_output  # as in evaluation mode
-    targets = (targets - targets.mean(0)) / (targets.var(0, unbiased=False) + objective.standardize.eps).sqrt()
+    targets = (targets - objective.target_center) @ objective.target_matrix
     predictions = objective.predictor(objective.cola(torch.cat([anchors, positives])).pooler_output)
     expected = (predictions - targets).square().mean()
     torch.testing.assert_close(loss, expected, rtol=tolerance, atol=0.0)
@@ -172,10 +173,35 @@ def test_distillation_objective(monkeypatch: pytest.MonkeyPatch, has_bfloat16: b
     assert all(torch.equal(value, before[key]) for key, value in objective.teacher.state_dict().items())
 
 
+def test_half_whitened_components_are_uncorrelated_and_nearer_in_size():
+    torch.manual_seed(0)
+    vectors = torch.randn(500, 20) @ torch.randn(20, 20) * torch.logspace(-1, 2, 20) + 7
+    center, matrix = half_whitening(vectors)
+    covariance = torch.cov(((vectors - center) @ matrix).T)
+    variances = covariance.diagonal()
+    torch.testing.assert_close(covariance, variances.diag(), atol=1e-3, rtol=0.0)
+    assert variances.mean().item() == pytest.approx(1)
+    whole = torch.linalg.eigvalsh(torch.corrcoef(vectors.T)).flip(0)  # the variances of standardised vectors
+    torch.testing.assert_close(variances / variances[0], (whole / whole[0]).sqrt(), rtol=1e-2, atol=1e-3)
+    assert half_whitening(vectors, 5)[1].shape == (20, 5)
+    constant = torch.cat([vectors, torch.ones(500, 1)], 1)  # a channel that never fires
+    assert all(part.isfinite().all() for part in half_whitening(constant))
+
+
+def test_small_components_count_in_distillation():
+    """An error in the smallest of the teacher's components costs more than its share of the variance."""
+    vectors = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    mixed = torch.stack([vectors[:, 0], vectors[:, 0] + 0.1 * vectors[:, 1]], 1)  # two dimensions that nearly agree
+    center, matrix = half_whitening(mixed)
+    variances = ((mixed - center) @ matrix).var(0)
+    share = torch.linalg.eigvalsh(torch.corrcoef(mixed.T))[0] / 2
+    assert variances[1] / variances.sum() > 10 * share
+
+
 def test_a_teacher_of_other_windows_is_an_error():
     objective = tiny("distillation")
     with pytest.raises(ValueError, match="windows of 96 frames and 64 bands, the encoder of 16 and 16"):
-        objective.set_teacher(COLAModel(COLAConfig(encoder="compact")))
+        objective.set_teacher(COLAModel(COLAConfig(encoder="compact")), torch.zeros(2, 16, 16))
 
 
 @pytest.mark.parametrize("name", NAMES)
