@@ -1,5 +1,6 @@
 """Jobs that several processes share: embedding and preparing give what one process gives, and go on after a kill."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from datasets import Dataset
 
 from helpers import audio_dataset, run_processes, write_tones
 from run_scripts import prepare_audio, run_embedding
+from run_scripts.common.resume import PROGRESS_DIR
 from run_scripts.common.skipped import read_notes
 from run_scripts.embedding import embed
 from run_scripts.embedding.parts import find_parts, is_complete
@@ -31,6 +33,15 @@ def run(tmp_path: Path, script: str, arguments: list[str], num_processes: int = 
     path = tmp_path / "script.py"
     path.write_text(SCRIPT.format(script=script, change=change))
     return run_processes(path, arguments, num_processes, use_cpu=script == "run_embedding")
+
+
+def times_of_finished_files(folder: Path) -> dict[Path, int]:
+    """
+    When the files of the output were written that its progress lists. A kill may come after a file was written and
+    before it was listed, which the next run then writes again.
+    """
+    parts = [json.loads(path.read_text()) for path in (folder / PROGRESS_DIR).glob("part-*.json")]
+    return {folder / name: (folder / name).stat().st_mtime_ns for part in parts for name in part["files"]}
 
 
 def succeeds(done: subprocess.CompletedProcess) -> None:
@@ -113,7 +124,7 @@ embed.PartStore.save = save_and_die
 """
     arguments = embedding_arguments(data, tmp_path / "killed")
     assert run(tmp_path, "run_embedding", arguments, change=change).returncode != 0
-    times = {path: path.stat().st_mtime_ns for path in find_parts(tmp_path / "killed")}
+    times = times_of_finished_files(tmp_path / "killed")
     assert 5 <= len(times) < 24 and not is_complete(tmp_path / "killed")
     run_embedding.main(arguments)
     equal(tmp_path / "killed", tmp_path / "one")
@@ -163,7 +174,7 @@ if RANK == 1:
     arguments = preparation_arguments(data, tmp_path / "killed", 1)
     done = run(tmp_path, "prepare_audio", arguments, num_processes, change)
     assert done.returncode != 0 and not (tmp_path / "killed" / "report.json").exists()
-    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.parquet")}
+    times = times_of_finished_files(tmp_path / "killed")
     assert times
     done = run(tmp_path, "prepare_audio", arguments, num_processes)
     succeeds(done)
