@@ -237,7 +237,6 @@ class DistillationObjective(Objective):
         self.teacher: COLAModel | None = None
         self.post_init()
 
-    @torch.no_grad()
     def set_teacher(self, teacher: COLAModel, segments: torch.Tensor) -> None:
         """
         Sets the encoder to learn from, which training leaves as it is.

@@ -87,12 +87,16 @@ class SyntheticPairs:
             "gaps": torch.cat([batch["gaps"], torch.full((self.num_pairs,), torch.nan)]),
         }
 
+    def log_mel(self, extractor: COLAFeatureExtractor) -> torch.Tensor:
+        """Draws the pairs of a batch as log-mel frames, `(2 * num_pairs, num_frames, num_mel_bins)`."""
+        lengths = torch.full((2 * self.num_pairs,), self.num_samples, device=self.generator.device)
+        return extractor.log_mel(self.draw(), lengths)[0]
+
     def held_out(self, extractor: COLAFeatureExtractor) -> HeldOutPairs:
         """Draws pairs to validate on."""
         if not self.num_pairs:
             return HeldOutPairs.none()
-        lengths = torch.full((2 * self.num_pairs,), self.num_samples, device=self.generator.device)
-        anchors, positives = extractor.log_mel(self.draw(), lengths)[0].cpu().chunk(2)
+        anchors, positives = self.log_mel(extractor).cpu().chunk(2)
         gaps = torch.full((self.num_pairs,), torch.nan)
         return HeldOutPairs(
             {"input_values": anchors, "positive_values": positives, "gaps": gaps}, kind="synthetic sounds"

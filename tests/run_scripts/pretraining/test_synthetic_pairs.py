@@ -1,7 +1,6 @@
 """Pairs of synthetic sounds in pre-training: beside recordings, and alone."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from feature_extraction import COLAFeatureExtractor
-from helpers import pretraining_arguments
+from helpers import pretraining_arguments, run_processes
 from modeling_cola import COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.common.errors import UserError
@@ -142,10 +141,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tones: Path, tmp_path: Path, 
 
 @pytest.mark.slow
 def test_every_process_draws_sounds_of_its_own(tmp_path: Path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
-    command = [*launcher, str(ROOT / "run_scripts" / "run_pretraining.py"), *synthetic_arguments(tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(command, env=environment, check=True, timeout=300)
+    process = run_processes(ROOT / "run_scripts" / "run_pretraining.py", synthetic_arguments(tmp_path))
+    assert process.returncode == 0, process.stderr
     states = [progress(tmp_path, 4, rank)["synthesizer"] for rank in range(2)]
     assert states[0] and states[1] and states[0] != states[1]
 
