@@ -1,6 +1,7 @@
 """What several test files need: small audio made by code, and the arguments of short runs."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from datasets import Audio, Dataset, Features, List, Value
 from pytest import MonkeyPatch
 
 from modeling_cola import COLAConfig, COLAModel, COLAPreTrainedModel
+from run_scripts.common.resume import PROGRESS_DIR
 from run_scripts.pretraining.objectives import DistillationObjective
 
 
@@ -141,3 +143,12 @@ def run_processes(
     environment["ACCELERATE_USE_CPU"] = str(use_cpu).lower()
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.run([*command, str(script), *arguments], env=environment, timeout=300, **pipes)
+
+
+def times_of_finished_files(folder: Path) -> dict[Path, int]:
+    """
+    When the files of the output were written that its progress lists. A kill may come after a file was written and
+    before it was listed, which the next run then writes again.
+    """
+    parts = [json.loads(path.read_text()) for path in (folder / PROGRESS_DIR).glob("part-*.json")]
+    return {folder / name: (folder / name).stat().st_mtime_ns for part in parts for name in part["files"]}

@@ -1,6 +1,5 @@
 """Jobs that several processes share: embedding and preparing give what one process gives, and go on after a kill."""
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from helpers import audio_dataset, run_processes, write_tones
+from helpers import audio_dataset, run_processes, times_of_finished_files, write_tones
 from run_scripts import prepare_audio, run_embedding
-from run_scripts.common.resume import PROGRESS_DIR
 from run_scripts.common.skipped import read_notes
 from run_scripts.embedding import embed
 from run_scripts.embedding.parts import find_parts, is_complete
@@ -33,15 +31,6 @@ def run(tmp_path: Path, script: str, arguments: list[str], num_processes: int = 
     path = tmp_path / "script.py"
     path.write_text(SCRIPT.format(script=script, change=change))
     return run_processes(path, arguments, num_processes, use_cpu=script == "run_embedding")
-
-
-def times_of_finished_files(folder: Path) -> dict[Path, int]:
-    """
-    When the files of the output were written that its progress lists. A kill may come after a file was written and
-    before it was listed, which the next run then writes again.
-    """
-    parts = [json.loads(path.read_text()) for path in (folder / PROGRESS_DIR).glob("part-*.json")]
-    return {folder / name: (folder / name).stat().st_mtime_ns for part in parts for name in part["files"]}
 
 
 def succeeds(done: subprocess.CompletedProcess) -> None:
