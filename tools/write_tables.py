@@ -4,7 +4,7 @@ Writes the tables of model_card.md and of the checkpoints' cards from results of
     python -m tools.write_tables outputs/benchmark-frozen outputs/benchmark-trained
 
 Each table stands between the lines `<!-- benchmark: NAME -->` and `<!-- /benchmark -->`; `TABLES` has the names. A
-table of which the results have nothing stays as it is.
+table or a cell of which the results have nothing stays as it is, so that what takes days need not be measured again.
 """
 
 import argparse
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = re.compile(r"(<!-- benchmark: (.+?) -->\n)(.*?)(<!-- /benchmark -->)", re.DOTALL)
 # The tasks that are left out of a second mean: many settings were chosen on the others before these were added.
 ADDED_LATER = ("digits_gujarati", "emotion_emodb")
+MISSING = "–"
 CLASSIFIERS = {"linear layer": "accuracy", "logistic": "logistic", "neighbours": "knn"}
 MODES = {
     "random, frozen": "random",
@@ -62,15 +63,15 @@ class Results:
         """
         chosen = self.values[(self.values["method"] == method) & self.values["task"].isin(tasks)]
         if metric not in chosen or chosen.empty:
-            return "–"
+            return MISSING
         by_task = chosen.pivot(index="seed", columns="task", values=metric).reindex(columns=tasks).astype(float)
         means = by_task.mean(axis=1, skipna=False)
         if means.isna().any():
-            return "–"
+            return MISSING
         return f"{means.mean():.1f}" + (f" ± {means.std():.1f}" if means.round(9).nunique() > 1 else "")
 
-    def table(self, corner: str, rows: Selections, columns: Selections) -> str | None:
-        """Formats a table in Markdown. Columns without values are left out; without any, there is no table."""
+    def table(self, corner: str, rows: Selections, columns: Selections) -> pd.DataFrame:
+        """The texts of a table. Columns without values are left out."""
         texts = pd.DataFrame(
             {
                 title: [self.format(**({"tasks": self.tasks} | row | column)) for row in rows.values()]
@@ -78,17 +79,17 @@ class Results:
             },
             index=pd.Index(rows, name=corner),
         )
-        texts = texts.loc[:, (texts != "–").any()]
-        return None if texts.empty else to_markdown(texts)
+        return texts.loc[:, (texts != MISSING).any()]
+
+    def means(self) -> dict[str, list[str]]:
+        """The tasks of each mean: all of them, and, if there are any, those that were not added later."""
+        earlier = [task for task in self.tasks if task not in ADDED_LATER]
+        return {f"{len(tasks)} tasks": tasks for tasks in (self.tasks, earlier) if tasks}
 
     def rows_of_tasks(self) -> Selections:
-        """A row for each task, one for their mean, and one for that without the tasks that were added later."""
-        rows = {task: {"tasks": [task]} for task in self.tasks} | {"mean": {"tasks": self.tasks}}
-        left_out = [task for task in self.tasks if task in ADDED_LATER]
-        if left_out:
-            others = [task for task in self.tasks if task not in left_out]
-            rows[f"mean without {' and '.join(left_out)}"] = {"tasks": others}
-        return rows
+        """A row for each task and for each mean."""
+        means = {f"mean of {title}": tasks for title, tasks in self.means().items()}
+        return {title: {"tasks": tasks} for title, tasks in ({task: [task] for task in self.tasks} | means).items()}
 
     def frozen_methods(self, *checkpoints: str) -> Selections:
         """Log-mel statistics, and the random and the pre-trained weights of each checkpoint, frozen."""
@@ -103,39 +104,38 @@ def name_method(checkpoint: str, mode: str) -> str:
     return f"{checkpoint}, {MODE_TITLES.get(mode, mode)}"
 
 
-def frozen(results: Results) -> str | None:
+def frozen(results: Results) -> pd.DataFrame:
     """Logistic regression on each task."""
     methods = {title: method | {"metric": "logistic"} for title, method in results.frozen_methods().items()}
     return results.table("task", results.rows_of_tasks(), methods)
 
 
-def classifiers(results: Results) -> str | None:
+def classifiers(results: Results) -> pd.DataFrame:
     """All classifiers of embeddings, as means over the tasks, with few labelled clips too."""
     rows = {
-        "linear layer, as in the paper": {"metric": "accuracy"},
-        "vote of the five nearest neighbours": {"metric": "knn"},
+        **{f"linear layer, {title}": {"metric": "accuracy", "tasks": t} for title, t in results.means().items()},
+        "five nearest neighbours": {"metric": "knn"},
         **{f"logistic regression, {count} clips of each class": {"metric": name} for name, count in CURVE.items()},
         "logistic regression, all clips": {"metric": "logistic"},
     }
     return results.table("mean over the tasks", rows, results.frozen_methods())
 
 
-def modes(results: Results, *checkpoint: str) -> str | None:
+def modes(results: Results, *checkpoint: str) -> pd.DataFrame:
     """The four modes of the paper: of one checkpoint on each task, or of all of them as means over the tasks."""
     if checkpoint:
         columns = {title: {"method": name_method(*checkpoint, mode)} for title, mode in MODES.items()}
         columns = {title: column | {"metric": "accuracy"} for title, column in columns.items()}
         return results.table("task", results.rows_of_tasks(), columns)
-    lines = []
-    for title, tasks in list(results.rows_of_tasks().items())[len(results.tasks) :]:
-        for name in results.checkpoints:
-            cells = [results.format(tasks["tasks"], name_method(name, mode), "accuracy") for mode in MODES.values()]
-            lines.append([f"{name}, {title}", *cells])
-    texts = pd.DataFrame(lines, columns=["mean over the tasks", *MODES]).set_index("mean over the tasks")
-    return to_markdown(texts) if (texts != "–").any(axis=None) else None
+    lines = {
+        f"{name}, {title}": [results.format(tasks, name_method(name, mode), "accuracy") for mode in MODES.values()]
+        for title, tasks in results.means().items()
+        for name in results.checkpoints
+    }
+    return pd.DataFrame.from_dict(lines, orient="index", columns=list(MODES)).rename_axis("mean over the tasks")
 
 
-def card(results: Results, checkpoint: str) -> str | None:
+def card(results: Results, checkpoint: str) -> pd.DataFrame:
     """All classifiers of a checkpoint's embeddings on each task."""
     columns = {
         f"{classifier}: {'random weights' if title.endswith('random weights') else title}": {"metric": metric} | method
@@ -145,13 +145,13 @@ def card(results: Results, checkpoint: str) -> str | None:
     return results.table("task", results.rows_of_tasks(), columns)
 
 
-def curves(results: Results, *checkpoints: str) -> str | None:
+def curves(results: Results, *checkpoints: str) -> pd.DataFrame:
     """Logistic regression with few labelled clips of each class, as means over the tasks."""
     columns = {str(count): {"metric": name} for name, count in CURVE.items()} | {"all": {"metric": "logistic"}}
     return results.table("clips of each class", results.frozen_methods(*checkpoints), columns)
 
 
-TABLES: dict[str, Callable[..., str | None]] = {
+TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "frozen": frozen,
     "classifiers": classifiers,
     "modes": modes,
@@ -160,12 +160,22 @@ TABLES: dict[str, Callable[..., str | None]] = {
 }
 
 
+def read_table(markdown: str) -> pd.DataFrame:
+    """Reads what `to_markdown` wrote."""
+    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
+    if not lines:
+        return pd.DataFrame()
+    (corner, *columns), _, *rows = lines
+    return pd.DataFrame([row[1:] for row in rows], [row[0] for row in rows], columns).rename_axis(corner)
+
+
 def fill(text: str, results: Results) -> str:
     """
     Writes the tables into a text in Markdown.
 
     Raises:
-        `ValueError`: If a table has a name that is none of `TABLES`.
+        `ValueError`: If a table has a name that is none of `TABLES`, or means over other tasks than those of the
+            results.
     """
 
     def write(match: re.Match) -> str:
@@ -173,8 +183,18 @@ def fill(text: str, results: Results) -> str:
         kind, *checkpoints = name.split()
         if kind not in TABLES:
             raise UserError(f"There is no table {kind!r}; there are {', '.join(TABLES)}.")
-        table = TABLES[kind](results, *checkpoints) if set(checkpoints) <= set(results.checkpoints) else None
-        return match[0] if table is None else f"{start}\n{table}\n\n{end}"
+        if not set(checkpoints) <= set(results.checkpoints):
+            return match[0]
+        before, after = read_table(old), TABLES[kind](results, *checkpoints)
+        differing = set(before.index) ^ set(after.index)
+        if after.index.name == "task" and len(before) and differing:
+            raise UserError(
+                f"The table {name!r} and the results differ in the rows {', '.join(sorted(differing))}: measure all "
+                "tasks of the table, or empty it."
+            )
+        rows, columns = (list(dict.fromkeys([*old, *new])) for old, new in zip(before.axes, after.axes))
+        table = after.replace(MISSING, None).combine_first(before).loc[rows, columns].fillna(MISSING)
+        return match[0] if table.empty else f"{start}\n{to_markdown(table.rename_axis(after.index.name))}\n\n{end}"
 
     return TABLE.sub(write, text)
 

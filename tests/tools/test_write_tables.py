@@ -42,8 +42,8 @@ def test_the_table_of_logistic_regression(results: Results):
         "| --- | ---: | ---: | ---: |",
         "| birds | 40.0 | 41.0 | 90.0 |",
         "| emotion_emodb | 60.0 | 61.0 | 90.0 |",
-        "| mean | 50.0 | 51.0 | 90.0 |",
-        "| mean without emotion_emodb | 40.0 | 41.0 | 90.0 |",
+        "| mean of 2 tasks | 50.0 | 51.0 | 90.0 |",
+        "| mean of 1 tasks | 40.0 | 41.0 | 90.0 |",
     ]
     assert fill(text, results) == text
 
@@ -52,10 +52,10 @@ def test_deviations_are_those_of_the_mean_over_the_seeds(results: Results):
     text = fill("<!-- benchmark: modes cola-mine -->\n<!-- /benchmark -->", results)
     assert lines(text)[0] == "| task | random, frozen | pre-trained, frozen | pre-trained, fine-tuned |"
     assert lines(text)[2] == "| birds | 40.0 | 40.5 ± 0.7 | 99.0 |"
-    assert lines(text)[4] == "| mean | 50.0 | 50.5 ± 0.7 | – |"  # not fine-tuned on each task
+    assert lines(text)[4] == "| mean of 2 tasks | 50.0 | 50.5 ± 0.7 | – |"  # not fine-tuned on each task
     assert lines(fill("<!-- benchmark: modes -->\n<!-- /benchmark -->", results))[2:] == [
-        "| cola-mine, mean | 50.0 | – | 50.5 ± 0.7 | – |",
-        "| cola-mine, mean without emotion_emodb | 40.0 | – | 40.5 ± 0.7 | 99.0 |",
+        "| cola-mine, 2 tasks | 50.0 | – | 50.5 ± 0.7 | – |",
+        "| cola-mine, 1 tasks | 40.0 | – | 40.5 ± 0.7 | 99.0 |",
     ]
 
 
@@ -67,7 +67,7 @@ def test_the_tables_of_a_checkpoint(results: Results):
     assert curves[0] == "| clips of each class | 5 | 10 | 20 | all |"
     assert curves[2] == "| log-mel statistics | 1.0 | 2.0 | 3.0 | 50.0 |"
     means = lines(fill("<!-- benchmark: classifiers -->\n<!-- /benchmark -->", results))
-    assert means[2] == "| linear layer, as in the paper | – | 50.0 | 50.5 ± 0.7 |"
+    assert means[2] == "| linear layer, 2 tasks | – | 50.0 | 50.5 ± 0.7 |"
 
 
 def test_tables_of_what_was_not_measured_stay(results: Results):
@@ -75,6 +75,37 @@ def test_tables_of_what_was_not_measured_stay(results: Results):
     assert fill(text, results) == text
     with pytest.raises(ValueError, match="There is no table 'frosty'; there are frozen, classifiers"):
         fill(text.replace("card cola-other", "frosty"), results)
+
+
+def test_cells_of_what_was_not_measured_stay(results: Results):
+    text = """<!-- benchmark: modes cola-mine -->
+
+| task | random, frozen | from scratch |
+| --- | ---: | ---: |
+| birds | 1.0 | 12.3 ± 0.4 |
+| emotion_emodb | 2.0 | 5.0 |
+| mean of 2 tasks | 1.5 | 8.7 |
+| mean of 1 tasks | 1.0 | 12.3 |
+
+<!-- /benchmark -->"""
+    assert lines(fill(text, results)) == [
+        "| task | random, frozen | from scratch | pre-trained, frozen | pre-trained, fine-tuned |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| birds | 40.0 | 12.3 ± 0.4 | 40.5 ± 0.7 | 99.0 |",
+        "| emotion_emodb | 60.0 | 5.0 | 60.5 ± 0.7 | – |",
+        "| mean of 2 tasks | 50.0 | 8.7 | 50.5 ± 0.7 | – |",
+        "| mean of 1 tasks | 40.0 | 12.3 | 40.5 ± 0.7 | 99.0 |",
+    ]
+    old = "| mean over the tasks | random, frozen |\n| --- | ---: |\n| cola-other, 2 tasks | 7.0 |"
+    table = lines(fill(f"<!-- benchmark: modes -->\n{old}\n<!-- /benchmark -->", results))
+    assert "| cola-other, 2 tasks | 7.0 | – | – | – |" in table and len(table) == 5
+
+
+def test_means_over_other_tasks_are_an_error(results: Results):
+    text = fill("<!-- benchmark: frozen -->\n<!-- /benchmark -->", results)
+    fewer = Results(results.values[results.values["task"] == "birds"].to_dict("records"))
+    with pytest.raises(ValueError, match="differ in the rows emotion_emodb, mean of 2 tasks: measure all"):
+        fill(text, fewer)
 
 
 def test_the_cards_have_a_place_for_each_table():
