@@ -13,8 +13,9 @@ PINNED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 EXTRAS := browser,demo,maeb,notebook,onnx,peft,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-synthetic pretrain-base pretrain-best pretrain-paper pretrain-recordings \
-	pretrain-b0-first pretrain-b0-second pretrain-b0 checkpoints demo benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
+.PHONY: help install quickstart pretrain-synthetic-first pretrain-synthetic pretrain-base-first pretrain-base \
+	pretrain-best pretrain-paper pretrain-recordings pretrain-b0-first pretrain-b0-second pretrain-b0 checkpoints demo \
+	benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
 	publish-checkpoint publish-space publish-package clean
 
 help:
@@ -58,11 +59,19 @@ PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_d
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
-# The runs of modeling_cola/cola-compact and of modeling_cola/cola-base: without any data, on pairs of synthetic sounds.
+# The runs of modeling_cola/cola-compact and of modeling_cola/cola-base: without any data, on pairs of synthetic sounds. A
+# second run goes on from the weights of the first, with other sounds and a schedule of its own.
 BASE := --compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16
-pretrain-synthetic: FLAGS := --bf16 --max_steps 3000
-pretrain-base: FLAGS := $(BASE) --max_steps 2000
-pretrain-synthetic pretrain-base: install
+NEXT_SEED = $(shell expr $(SEED) + 1)
+SECOND = --model_name_or_path outputs/$@-first-seed$(SEED) --seed $(NEXT_SEED)
+pretrain-synthetic-first: FLAGS := --bf16 --max_steps 3000
+pretrain-synthetic: FLAGS = --bf16 --max_steps 1500 $(SECOND)
+pretrain-base-first: FLAGS := $(BASE) --max_steps 2000
+pretrain-base: FLAGS = --bf16 --max_steps 2000 $(SECOND)
+pretrain-synthetic-first pretrain-base-first: MEASURE :=
+pretrain-synthetic pretrain-base: %: %-first
+pretrain-synthetic-first pretrain-base-first: install
+pretrain-synthetic pretrain-base pretrain-synthetic-first pretrain-base-first:
 	$(PRETRAIN)
 	$(MEASURE)
 
@@ -83,7 +92,7 @@ DISTILL := --objective distillation --per_device_train_batch_size 16
 RECORDED = $(DISTILL) --teacher_name_or_path outputs/pretrain-recordings-seed$(SEED) --max_distance inf --max_steps 8000
 pretrain-b0-first: FLAGS = $(RECORDED) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
 pretrain-b0-second: FLAGS = $(RECORDED) --model_name_or_path outputs/pretrain-b0-first-seed$(SEED) \
-	--learning_rate 2e-3 --seed $(shell expr $(SEED) + 1)
+	--learning_rate 2e-3 --seed $(NEXT_SEED)
 pretrain-b0: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 13600 \
 	--model_name_or_path outputs/pretrain-b0-second-seed$(SEED) --learning_rate 2e-3
 pretrain-b0-first pretrain-b0-second: MEASURE :=
