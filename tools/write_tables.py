@@ -4,7 +4,7 @@ Writes the tables of model_card.md and of the checkpoints' cards from results of
     python -m tools.write_tables outputs/benchmark-frozen outputs/benchmark-trained
 
 Each table stands between the lines `<!-- benchmark: NAME -->` and `<!-- /benchmark -->`; `TABLES` has the names. A
-table or a cell of which the results have nothing stays as it is, so that what takes days need not be measured again.
+table, a column or a mean of which the results have nothing stays as it is: not all need be measured again at once.
 """
 
 import argparse
@@ -193,7 +193,9 @@ def fill(text: str, results: Results) -> str:
                 "tasks of the table, or empty it."
             )
         rows, columns = (list(dict.fromkeys([*old, *new])) for old, new in zip(before.axes, after.axes))
-        table = after.replace(MISSING, None).combine_first(before).loc[rows, columns].fillna(MISSING)
+        # A column of tasks is replaced as a whole, so that its mean is never older than one of its tasks.
+        kept = before.drop(columns=after.columns, errors="ignore") if after.index.name == "task" else before
+        table = after.replace(MISSING, None).combine_first(kept).loc[rows, columns].fillna(MISSING)
         return match[0] if table.empty else f"{start}\n{to_markdown(table.rename_axis(after.index.name))}\n\n{end}"
 
     return TABLE.sub(write, text)
