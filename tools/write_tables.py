@@ -186,15 +186,15 @@ def fill(text: str, results: Results) -> str:
         if not set(checkpoints) <= set(results.checkpoints):
             return match[0]
         before, after = read_table(old), TABLES[kind](results, *checkpoints)
-        differing = set(before.index) ^ set(after.index)
-        if after.index.name == "task" and len(before) and differing:
+        is_of_tasks, differing = after.index.name == "task", set(before.index) ^ set(after.index)
+        if is_of_tasks and len(before) and differing:
             raise UserError(
                 f"The table {name!r} and the results differ in the rows {', '.join(sorted(differing))}: measure all "
                 "tasks of the table, or empty it."
             )
         rows, columns = (list(dict.fromkeys([*old, *new])) for old, new in zip(before.axes, after.axes))
         # A column of tasks is replaced as a whole, so that its mean is never older than one of its tasks.
-        kept = before.drop(columns=after.columns, errors="ignore") if after.index.name == "task" else before
+        kept = before.drop(columns=after.columns, errors="ignore") if is_of_tasks else before
         table = after.replace(MISSING, None).combine_first(kept).loc[rows, columns].fillna(MISSING)
         return match[0] if table.empty else f"{start}\n{to_markdown(table.rename_axis(after.index.name))}\n\n{end}"
 

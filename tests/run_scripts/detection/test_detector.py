@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from feature_extraction import AudioFile, BadClipError, COLAFeatureExtractor, MissingAudioError
 from helpers import count_decoded, encode
 from model_helpers import build
-from modeling_cola import COLAConfig, COLAForAudioClassification
+from modeling_cola import COLAConfig, COLAForAudioClassification, COLAModel
 from run_scripts.detection import detector
 from run_scripts.detection.arguments import EventArguments
 from run_scripts.detection.detector import Detector, Event, Timeline, cut_windows, find_events
@@ -36,7 +36,7 @@ def record(truth: Truth, seconds: float, noise: float = 0.02) -> dict[str, Any]:
     return {"array": samples.astype(np.float32), "sampling_rate": RATE}
 
 
-def train(folder: Path, encoder, multi_label: bool) -> str:
+def train(folder: Path, encoder, multi_label: bool, checkpoint: Path = CHECKPOINT) -> str:
     """A classifier of tones and of noise alone or, with several labels, of any of the tones at once."""
     sets = [[name] for name in PITCHES] + [[]]
     if multi_label:
@@ -48,12 +48,12 @@ def train(folder: Path, encoder, multi_label: bool) -> str:
         [[name in names or (not names and name == "background") for name in labels] for names in sets], 4, 0
     )
     config = COLAConfig.from_pretrained(
-        CHECKPOINT,
+        checkpoint,
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
         problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
     )
-    model = COLAForAudioClassification.from_pretrained(CHECKPOINT, config=config)
+    model = COLAForAudioClassification.from_pretrained(checkpoint, config=config)
     if multi_label:
         heads = [LogisticRegression(C=10).fit(vectors, column) for column in present.T]
         weight, bias = np.concatenate([head.coef_ for head in heads]), np.concatenate([h.intercept_ for h in heads])
@@ -62,13 +62,21 @@ def train(folder: Path, encoder, multi_label: bool) -> str:
         weight, bias = head.coef_, head.intercept_
     model.classifier.weight.data, model.classifier.bias.data = torch.tensor(weight).float(), torch.tensor(bias).float()
     model.save_pretrained(folder)
-    COLAFeatureExtractor.from_pretrained(CHECKPOINT).save_pretrained(folder)
+    COLAFeatureExtractor.from_pretrained(checkpoint).save_pretrained(folder)
     return str(folder)
 
 
 @pytest.fixture(scope="module")
 def classifier(encoder, tmp_path_factory: pytest.TempPathFactory) -> str:
     return train(tmp_path_factory.mktemp("classifier"), encoder, multi_label=False)
+
+
+@pytest.fixture(scope="module")
+def precise_classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One that hears both halves of a window alike. cola-compact hears the second better, by 0.05 s."""
+    checkpoint = CHECKPOINT.with_name("cola-base")
+    encoder = COLAModel.from_pretrained(checkpoint), COLAFeatureExtractor.from_pretrained(checkpoint)
+    return train(tmp_path_factory.mktemp("precise-classifier"), encoder, False, checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +132,17 @@ def test_several_labels_may_overlap(tagger: str):
 
 
 @pytest.mark.parametrize("hop", [0.1, 0.48])
-def test_sounds_change_where_the_window_is_half_of_each(classifier: str, hop: float):
+def test_times_are_right_to_half_a_hop(precise_classifier: str, hop: float):
     """Where one tone follows another, the window that is half of each is at the border."""
     borders = np.arange(1, 9) * 2.57
     edges = [0.0, *borders, 24.0]
     truth = [(start, end, ("low", "high")[i % 2]) for i, (start, end) in enumerate(zip(edges, edges[1:]))]
-    events = detect(classifier, record(truth, 24.0), hop=hop).events
+    events = detect(precise_classifier, record(truth, 24.0), hop=hop).events
     events = [event for event in events if event.label != "background"]
     assert [event.label for event in events] == [label for _, _, label in truth]
     errors = np.array([event.start for event in events[1:]]) - borders
-    # A classifier may take a window of both for either of them, so that errors alternate, and may hear the second a
-    # little better than the first.
-    assert abs(errors.mean()) < hop / 2 + 0.05 and np.abs(errors).max() < hop / 2 + 0.2
+    # A classifier may take a window of both for either of them, so that errors alternate.
+    assert abs(errors.mean()) < hop / 2 and np.abs(errors).max() < hop / 2 + 0.15
     assert events[0].start == 0 and events[-1].end == 24.0
 
 
