@@ -127,7 +127,8 @@ def with_teacher(objective: COLAPreTrainedModel) -> COLAPreTrainedModel:
         values = objective.config.to_dict() | {"compact_channels": 4, "hidden_size": 24}
         random = torch.Generator().manual_seed(0)
         frames = torch.randn(256, objective.config.window_size, objective.config.num_mel_bins, generator=random)
-        objective.set_teacher(COLAModel(COLAConfig(**values)), frames)
+        objective.set_teacher(COLAModel(COLAConfig(**values)))
+        objective.fit_targets(frames)
     return objective
 
 

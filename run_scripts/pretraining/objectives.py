@@ -193,7 +193,7 @@ class Audio2VecSkipGramObjective(Audio2VecObjective):
     targets = [0, 1, 3, 4]
 
 
-def half_whitening(vectors: torch.Tensor, max_components: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+def half_whitening(vectors: torch.Tensor, num_components: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     The transformation of vectors to their first principal components, each divided by the fourth root of its variance.
 
@@ -204,8 +204,8 @@ def half_whitening(vectors: torch.Tensor, max_components: int = 512) -> tuple[to
     Args:
         vectors (`torch.Tensor` of shape `(num_vectors, size)`):
             The vectors.
-        max_components (`int`, *optional*, defaults to 512):
-            The number of components, unless the vectors have fewer.
+        num_components (`int`):
+            The number of components, at most `size`.
 
     Returns:
         `center` of shape `(size,)` and `matrix` of shape `(size, num_components)`: the components of vectors are
@@ -213,7 +213,7 @@ def half_whitening(vectors: torch.Tensor, max_components: int = 512) -> tuple[to
     """
     center, std = vectors.mean(0), vectors.std(0).clamp_min(1e-5)
     _, values, directions = torch.linalg.svd((vectors - center) / std, full_matrices=False)
-    values, directions = values[:max_components], directions[:max_components]
+    values, directions = values[:num_components], directions[:num_components]
     deviations = values / (len(vectors) - 1) ** 0.5
     scale = 1 / deviations.clamp_min(1e-3 * deviations[0]).sqrt()
     mean_variance = (deviations * scale).square().mean()
@@ -232,20 +232,21 @@ class DistillationObjective(Objective):
     where the device is made for it.
     """
 
+    max_components = 512
+
     def __init__(self, config: COLAConfig):
         super().__init__(config)
         self.teacher: COLAModel | None = None
         self.post_init()
 
-    def set_teacher(self, teacher: COLAModel, segments: torch.Tensor) -> None:
+    def set_teacher(self, teacher: COLAModel) -> None:
         """
-        Sets the encoder to learn from, which training leaves as it is.
+        Sets the encoder to learn from, which training leaves as it is. Its principal components are missing until
+        [`fit_targets`] computes them or a checkpoint of this objective is loaded.
 
         Args:
             teacher (`COLAModel`):
                 The encoder.
-            segments (`torch.Tensor` of shape `(num_segments, num_frames, num_mel_bins)`):
-                Log-mel frames of a thousand segments or more, from whose h the principal components are computed.
 
         Raises:
             `ValueError`: If the teacher's windows are of another shape.
@@ -257,10 +258,25 @@ class DistillationObjective(Objective):
                 f"{own[1]}: they must be the same."
             )
         self.teacher = teacher.requires_grad_(False).eval()
-        center, matrix = half_whitening(torch.cat([self._teach(batch) for batch in segments.split(64)]))
-        self.register_buffer("target_center", center)
-        self.register_buffer("target_matrix", matrix)
-        self.predictor = nn.Linear(self.config.hidden_size, matrix.shape[1])
+        size = teacher.config.hidden_size
+        num_components = min(self.max_components, size)
+        # A loss of NaN ends the training where they were forgotten.
+        self.register_buffer("target_center", torch.full((size,), torch.nan))
+        self.register_buffer("target_matrix", torch.full((size, num_components), torch.nan))
+        self.predictor = nn.Linear(self.config.hidden_size, num_components)
+
+    def fit_targets(self, segments: torch.Tensor) -> None:
+        """
+        Computes the principal components of the teacher's h.
+
+        Args:
+            segments (`torch.Tensor` of shape `(num_segments, num_frames, num_mel_bins)`):
+                Log-mel frames of a thousand segments or more.
+        """
+        vectors = torch.cat([self._teach(batch) for batch in segments.split(64)])
+        center, matrix = half_whitening(vectors, self.target_matrix.shape[1])
+        self.target_center.copy_(center)
+        self.target_matrix.copy_(matrix)
 
     @torch.no_grad()
     def _teach(self, segments: torch.Tensor) -> torch.Tensor:

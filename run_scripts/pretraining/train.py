@@ -94,7 +94,7 @@ def build_model(
         model = load_checkpoint(objective, args.model_name_or_path)
         extractor = load_extractor(args.model_name_or_path)
     if args.teacher_name_or_path is not None:
-        model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path), synthetic_segments(model, extractor))
+        model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path))
     return model, extractor
 
 
@@ -172,6 +172,8 @@ def run(
         fixed = fix_arguments(settings, accelerator.num_processes)
         checkpoint = choose_checkpoint(args.resume_from_checkpoint, output_dir)
         state = load_run_state(checkpoint, fixed, accelerator.process_index) if checkpoint else RunState()
+        if args.teacher_name_or_path is not None and not checkpoint:  # which has them
+            model.fit_targets(synthetic_segments(model, extractor))
         trainer = build_trainer(accelerator, model, extractor, training, args, data_args, dataset, state, fixed)
         start_trackers(accelerator, args.report_to, settings)
         trainer.train(checkpoint)

@@ -30,7 +30,7 @@ from run_scripts.common.resume import find_checkpoints
 from run_scripts.common.skipped import SkippedClips
 from run_scripts.pretraining import loop
 from run_scripts.pretraining.checkpointing import RESUME, RunState
-from run_scripts.pretraining.objectives import OBJECTIVES
+from run_scripts.pretraining.objectives import OBJECTIVES, DistillationObjective
 
 
 COMPACT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
@@ -132,11 +132,17 @@ def test_every_objective_leaves_an_encoder(tones: Path, tmp_path: Path, objectiv
     assert all(torch.equal(value, trained[f"cola.{name}"]) for name, value in encoder.items())
 
 
-def test_another_objective_resumes(tones: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    "objective", [("temporal_gap",), ("distillation", "--teacher_name_or_path", str(COMPACT))], ids=lambda o: o[0]
+)
+def test_another_objective_resumes(
+    tones: Path, tmp_path: Path, objective: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    arguments = ("--objective", "temporal_gap", "--save_total_limit", "5")
+    arguments = ("--objective", *objective, "--save_total_limit", "5")
     run_pretraining.main(pretraining_arguments(tones, whole, *arguments))
     shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
+    monkeypatch.setattr(DistillationObjective, "fit_targets", None)  # the checkpoint has the targets
     run_pretraining.main(pretraining_arguments(tones, resumed, *arguments, "--resume_from_checkpoint"))
     assert [entry["loss"] for entry in history(resumed).values()] == [
         entry["loss"] for entry in history(whole).values()
