@@ -52,8 +52,7 @@ def detect_sounds(args: DetectionArguments, event_args: EventArguments) -> Path:
     clips = ((clip, clip.audio) for clip in source.read())
     notes, summary = [], Summary()
     remove_temporary_files(folder)
-    with Meter(source.num_clips, 0) as meter, event_tables(folder) as tables:
-        meter.set_description_str("Detecting")
+    with Meter(source.num_clips, 0, "Detecting") as meter, event_tables(folder) as tables:
         for clip, timeline in detector.detect(clips, meter.watch):
             if isinstance(timeline, BadClipError):
                 notes.append(clip.note(timeline))

@@ -274,7 +274,7 @@ class Meter(tqdm):
     share the work, the main one shows its own share.
     """
 
-    def __init__(self, total: int | None, initial: int):
+    def __init__(self, total: int | None, initial: int, title: str = "Embedding"):
         # A long recording advances the bar by fractions of a clip.
         left = (
             "{percentage:3.0f}%|{bar}| {n:.0f}/{total} clips [{elapsed}<{remaining}"
@@ -284,7 +284,7 @@ class Meter(tqdm):
         super().__init__(
             total=total,
             initial=initial,
-            desc=name_share("Embedding"),
+            desc=name_share(title),
             bar_format="{desc}: " + left + "{postfix}]",
             smoothing=0.05,
             disable=not PartialState().is_main_process,
