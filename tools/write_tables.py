@@ -185,7 +185,10 @@ def fill(text: str, results: Results) -> str:
             raise UserError(f"There is no table {kind!r}; there are {', '.join(TABLES)}.")
         if not set(checkpoints) <= set(results.checkpoints):
             return match[0]
-        before, after = read_table(old), TABLES[kind](results, *checkpoints)
+        before = read_table(old)
+        after = TABLES[kind](results, *checkpoints).replace(MISSING, None).dropna(how="all")
+        if after.empty:
+            return match[0]
         is_of_tasks, differing = after.index.name == "task", set(before.index) ^ set(after.index)
         if is_of_tasks and len(before) and differing:
             raise UserError(
@@ -195,8 +198,8 @@ def fill(text: str, results: Results) -> str:
         rows, columns = (list(dict.fromkeys([*old, *new])) for old, new in zip(before.axes, after.axes))
         # A column of tasks is replaced as a whole, so that its mean is never older than one of its tasks.
         kept = before.drop(columns=after.columns, errors="ignore") if is_of_tasks else before
-        table = after.replace(MISSING, None).combine_first(kept).loc[rows, columns].fillna(MISSING)
-        return match[0] if table.empty else f"{start}\n{to_markdown(table.rename_axis(after.index.name))}\n\n{end}"
+        table = after.combine_first(kept).loc[rows, columns].fillna(MISSING).rename_axis(after.index.name)
+        return f"{start}\n{to_markdown(table)}\n\n{end}"
 
     return TABLE.sub(write, text)
 

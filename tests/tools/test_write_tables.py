@@ -108,6 +108,14 @@ def test_means_over_other_tasks_are_an_error(results: Results):
         fill(text, fewer)
 
 
+def test_results_without_a_value_for_a_table_leave_it(results: Results):
+    birds = results.values[(results.values["task"] == "birds") & (results.values["mode"] != "fine-tuned")]
+    logistic = Results(birds.assign(accuracy=None).to_dict("records"))
+    old = fill("<!-- benchmark: modes cola-mine -->\n<!-- /benchmark -->", results)
+    for text in (old, "<!-- benchmark: modes -->\n\n<!-- /benchmark -->"):
+        assert fill(text, logistic) == text
+
+
 def test_the_cards_have_a_place_for_each_table():
     paths = {path.parent.name: path for path in (ROOT / "modeling_cola").glob("cola-*/README.md")}
     names = {None: {match[2] for match in TABLE.finditer((ROOT / "model_card.md").read_text())}}
