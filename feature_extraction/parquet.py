@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import datasets
 import pyarrow as pa
@@ -238,10 +238,17 @@ def _find_features(footers: dict[str, Footer]) -> datasets.Features:
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"{file} cannot be read together with {first}: {error}") from error
         for name, feature in datasets.Features.from_arrow_schema(schema).items():
-            classes = [of.names for of in (feature, features.get(name)) if isinstance(of, datasets.ClassLabel)]
+            classes = [names for of in (feature, features.get(name)) if (names := _class_names(of)) is not None]
             if len(classes) == 2 and classes[0] != classes[1]:
                 raise DataError(f"{file} has other classes in its column {name} than {first}.")
     return datasets.Features.from_arrow_schema(together)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """The names of the classes of a column of labels or of lists of these, or `None` if it has no names."""
+    while isinstance(feature, (datasets.List, datasets.LargeList)):
+        feature = feature.feature
+    return feature.names if isinstance(feature, datasets.ClassLabel) else None
 
 
 def _read_footers(files: list[str], token: str | bool | None) -> dict[str, Footer]:

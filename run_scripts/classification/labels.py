@@ -47,12 +47,13 @@ def _read(stream: IterableDataset) -> Iterator[dict[str, Any]]:
 def load_labelled(name: str) -> DatasetDict:
     """
     Loads the splits `train` and `test` of a data set that has one label per clip, in the column `label`. It is a
-    [`UserError`] if a split is missing or its labels are not a `ClassLabel`.
+    [`UserError`] if a split is missing or its labels are not a `ClassLabel`, with the same classes in both.
     """
     splits = load_rows(name)
     for split in ("train", "test"):
         if split not in splits or not isinstance(splits[split].features.get("label"), ClassLabel):
             raise UserError(f"{name} needs the splits train and test, each with a ClassLabel column named 'label'.")
+    _check_types(splits, "label")
     return DatasetDict({split: splits[split] for split in ("train", "test")})
 
 
@@ -113,24 +114,28 @@ def encode_labels(dataset: DatasetDict, column: str) -> tuple[DatasetDict, list[
         a clip may have several labels.
 
     Raises:
-        `ValueError`: If the split `train` or the column is missing, if a clip has no label, or if the labels are not
-            of a type that can be encoded.
+        `ValueError`: If the split `train` or the column is missing, if a label is missing or none of its classes, if
+            the splits have other classes or types of labels, or if these are not of a type that can be encoded.
     """
     if "train" not in dataset:
         raise UserError(f"The data set needs a split 'train'; it has {', '.join(dataset)}.")
     labels = {split: _read_labels(clips, column, split) for split, clips in dataset.items()}
+    _check_types(dataset, column)
     feature = dataset["train"].features[column]
-    if isinstance(feature, (List, LargeList)):
+    multi_label = isinstance(feature, (List, LargeList))
+    if multi_label:
         vectors, names = _encode_lists(labels, feature.feature, column)
-        return _replace_column(dataset, column, vectors), names, True
-    if isinstance(feature, ClassLabel):
-        names = _read_class_names(dataset, column)
+        dataset = _replace_column(dataset, column, vectors)
+    elif isinstance(feature, ClassLabel):
+        names = feature.names
     else:
         indices, names = _encode_values(labels, feature, column)
         dataset = _replace_column(dataset, column, indices, ClassLabel(names=names))
-    if len(names) < 2:
+    if not names:
+        raise UserError(f"The lists in the column {column!r} are all empty: a classifier needs labels.")
+    if len(names) < 2 and not multi_label:
         raise UserError(f"The column {column!r} has a single class, {names}: a classifier needs at least two.")
-    return dataset, names, False
+    return dataset, names, multi_label
 
 
 def _read_labels(clips: Dataset, column: str, split: str) -> list[Any]:
@@ -139,31 +144,45 @@ def _read_labels(clips: Dataset, column: str, split: str) -> list[Any]:
             f"The split {split!r} has no column {column!r}; its columns are {', '.join(clips.features)}: pass "
             "--label_column."
         )
-    labels = list(clips[column])
+    labels, feature = list(clips[column]), clips.features[column]
+    values = labels
+    if isinstance(feature, (List, LargeList)):
+        feature = feature.feature
+        values = [value for label in labels for value in ([None] if label is None else label)]
     # `datasets` marks unlabelled rows of a ClassLabel with -1.
-    missing = (None, -1) if isinstance(clips.features[column], ClassLabel) else (None,)
-    if any(label in missing for label in labels):
+    missing = (None, -1) if isinstance(feature, ClassLabel) else (None,)
+    if any(value in missing for value in values):
         raise UserError(f"The split {split!r} has clips without a label in the column {column!r}: drop them.")
-    if isinstance(clips.features[column], ClassLabel):
-        num_classes = clips.features[column].num_classes
-        if unknown := set(labels) - set(range(num_classes)):
-            raise UserError(
-                f"The split {split!r} has the label {min(unknown)} in the column {column!r}, which has {num_classes} "
-                "classes, numbered from 0."
-            )
+    if isinstance(feature, ClassLabel) and (unknown := set(values) - set(range(feature.num_classes))):
+        raise UserError(
+            f"The split {split!r} has the label {min(unknown)} in the column {column!r}, which has "
+            f"{feature.num_classes} classes, numbered from 0."
+        )
     return labels
 
 
-def _read_class_names(dataset: DatasetDict, column: str) -> list[str]:
-    """Reads the names of the classes that a `ClassLabel` column has in all splits."""
-    classes = dataset["train"].features[column]
+def _check_types(dataset: DatasetDict, column: str) -> None:
+    """Checks that the labels of all splits are of one type, with the same classes if they are classes."""
+    expected = _type_of(dataset["train"].features[column])
     for split, clips in dataset.items():
-        if clips.features[column] != classes:
+        if _type_of(clips.features[column]) != expected:
             raise UserError(
-                f"The split {split!r} has other classes in the column {column!r} than 'train': cast them to those of "
-                "'train'."
+                f"The split {split!r} has other classes in the column {column!r} than 'train', or another type of "
+                "labels: cast them to those of 'train'."
             )
-    return classes.names
+
+
+def _type_of(feature: Any) -> Any:
+    """What has to be alike in labels that are encoded together: that they are lists, the classes, names or numbers."""
+    if isinstance(feature, (List, LargeList)):
+        return [_type_of(feature.feature)]
+    if isinstance(feature, ClassLabel):
+        return feature.names
+    return "names" if _is_text(feature) else "numbers"
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
 def _encode_values(labels: dict[str, list], feature: Any, column: str) -> tuple[dict[str, list[int]], list[str]]:
@@ -182,7 +201,7 @@ def _encode_lists(labels: dict[str, list], feature: Any, column: str) -> tuple[d
     """Encodes lists of labels, whose items are of type `feature`, as vectors of 0.0 and 1.0, one for each class."""
     if isinstance(feature, ClassLabel):
         names, classes = feature.names, range(feature.num_classes)
-    elif feature == Value("string"):
+    elif _is_text(feature):
         names = classes = sorted({name for lists in labels.values() for label in lists for name in label})
     else:
         return _check_vectors(labels, feature, column)

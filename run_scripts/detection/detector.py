@@ -172,7 +172,8 @@ class Detector:
 
     def _timeline(self, audio: AudioFile, watch: Callable[[EmbeddedClip], Iterator[np.ndarray]]) -> Timeline:
         scores, levels, seconds = self._score_recording(audio, watch)
-        scores[levels <= np.sqrt(np.square(levels).mean()) * 10 ** (-self.args.silence / 20)] = 0
+        limit = np.sqrt(np.square(levels).mean()) * 10 ** (-self.args.silence / 20)
+        scores[(levels < limit) | (levels == 0)] = 0
         if self.args.smoothing > 1:
             scores = median_filter(scores, size=(self.args.smoothing, 1), mode="nearest")
         is_present = scores >= self.args.threshold

@@ -32,10 +32,10 @@ class Piece(NamedTuple):
 class Source:
     """
     The clips of all splits of a data set, in a fixed order. The audio column defaults to the only one of type `Audio`,
-    and the column of labels to `label`, if there is one.
+    and the column of labels to `label`, if there is one. A split may lack it, or have classes of its own.
 
     Raises:
-        [`UserError`]: If the column of labels is named, and there is none of this name.
+        [`UserError`]: If the column of labels is named, and no split has one of this name.
     """
 
     def __init__(
@@ -46,20 +46,19 @@ class Source:
     ):
         first = next(iter(splits.values()))
         self.audio_column = find_audio_column(first, audio_column)
-        features = first.features or {}
-        if label_column is not None and label_column not in features:
+        names = {name for dataset in splits.values() for name in dataset.features or {}}
+        if label_column is not None and label_column not in names:
             raise UserError(
                 f"--label_column {label_column}: the data set has no such column; its columns are "
-                f"{', '.join(features)}."
+                f"{', '.join(sorted(names))}."
             )
-        self.label_column = label_column or ("label" if "label" in features else None)
-        columns = [self.audio_column] + ([self.label_column] if self.label_column else [])
+        self.label_column = label_column or ("label" if "label" in names else None)
         self.shards: list[Dataset | IterableDataset] = []
         for dataset in splits.values():
+            columns = [self.audio_column] + [self.label_column] * (self.label_column in (dataset.features or {}))
             dataset = dataset.select_columns(columns)
             num_shards = dataset.num_shards if isinstance(dataset, IterableDataset) else 1
             self.shards += [dataset.shard(num_shards, index) for index in range(num_shards)]
-        self.feature = features[self.label_column] if self.label_column else None
         self.num_clips = None if isinstance(first, IterableDataset) else sum(map(len, self.shards))
 
     def divide(self, num_pieces: int) -> list[Piece]:
@@ -92,7 +91,10 @@ class Source:
 
     def label_of(self, clip: Clip) -> str | None:
         """The label of a clip, or `None`. Several are separated by semicolons."""
-        return None if self.label_column is None else self._name(clip.row[self.label_column][0].as_py(), self.feature)
+        features = self.shards[clip.position.shard].features or {}
+        if self.label_column not in features:
+            return None
+        return self._name(clip.row[self.label_column][0].as_py(), features[self.label_column])
 
     def _name(self, label: Any, feature: Any) -> str | None:
         if isinstance(label, list):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset
+from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, List
 from huggingface_hub import HfApi
 
 from feature_extraction import (
@@ -434,9 +434,13 @@ def test_parquet_without_rows_or_with_other_types(tmp_path, streaming):
         load_audio_dataset(str(tmp_path), streaming=streaming)
 
 
-def test_parquet_of_other_classes(tmp_path):
+@pytest.mark.parametrize("several_labels", [False, True])
+def test_parquet_of_other_classes(tmp_path, several_labels: bool):
     for name, classes in {"a": ["cat", "dog"], "b": ["dog", "eel"]}.items():
-        rows = Dataset.from_dict({"text": [name], "label": [1]}).cast_column("label", ClassLabel(names=classes))
+        feature, label = ClassLabel(names=classes), 1
+        if several_labels:
+            feature, label = List(feature), [label]
+        rows = Dataset.from_dict({"text": [name], "label": [label]}).cast_column("label", feature)
         rows.to_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(ValueError, match="b.parquet has other classes in its column label than .*a.parquet"):
         load_audio_dataset(str(tmp_path), streaming=True)

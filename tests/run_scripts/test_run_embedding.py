@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Audio, Dataset, Features, Value, load_dataset
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 
 from feature_extraction import COLAFeatureExtractor
 from helpers import audio_dataset, encode, write_tones
@@ -242,6 +242,17 @@ def test_the_column_of_labels_has_any_name_or_is_not_there(tmp_path: Path):
     assert list(rows(tmp_path / "named")["label"]) == ["owl"]
     run(tmp_path / "none", "--dataset_name", tmp_path / "data.parquet")
     assert "label" not in rows(tmp_path / "none").column_names
+
+
+def test_splits_may_have_classes_of_their_own_or_no_labels(tmp_path: Path):
+    sound = {"bytes": encode(0.1 * np.random.default_rng(0).standard_normal(16000)), "path": None}
+    splits = {"unlabelled": audio_dataset([sound], Features({"audio": Audio()}))}
+    for split, names in {"train": ["cat", "dog"], "test": ["dog", "cat"]}.items():
+        columns = Features({"audio": Audio(), "label": ClassLabel(names=names)})
+        splits[split] = audio_dataset([sound], columns, label=[names.index("dog")])
+    DatasetDict(splits).save_to_disk(tmp_path / "data")
+    run(tmp_path / "out", "--dataset_name", tmp_path / "data")
+    assert list(rows(tmp_path / "out")["label"]) == [None, "dog", "dog"]
 
 
 def test_a_query_finds_clips_that_sound_alike(tones: Path, embedded: Path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from helpers import write_tar
+from run_scripts.classification import labels
 from run_scripts.classification.labels import encode_labels, load_rows, split_dataset
 
 
@@ -80,6 +81,9 @@ def test_lists_of_labels_become_vectors(labels: list, feature: Any, names: list[
         (["a", "a"], Value("string"), "has a single class"),
         ([[0, 1], [2, 0]], List(Value("int64")), "not all 0 and 1 and of one length"),
         ([[0, 1], [1]], List(Value("int64")), "not all 0 and 1 and of one length"),
+        ([["a"], ["b", None]], List(Value("string")), "'train' has clips without a label"),
+        ([[0], [1, -1]], List(ClassLabel(names=["a", "b"])), "'train' has clips without a label"),
+        ([[], []], List(Value("string")), "are all empty"),
     ],
 )
 def test_bad_labels_are_named(labels: list, feature: Any, message: str):
@@ -100,11 +104,39 @@ def test_bad_data_is_named(dataset: dict, column: str, message: str):
         split_dataset(encode_labels(DatasetDict(dataset), column)[0], column, 0)
 
 
-def test_splits_of_other_classes_are_named():
-    dataset = labelled([0, 1], ClassLabel(names=["a", "b"]))
-    dataset["test"] = labelled([0, 1], ClassLabel(names=["b", "a"]))["train"]
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (ClassLabel(names=["a", "b"]), ClassLabel(names=["b", "a"])),
+        (Value("int64"), ClassLabel(names=["b", "a"])),
+        (Value("int64"), Value("string")),
+    ],
+)
+@pytest.mark.parametrize("several_labels", [False, True])
+def test_splits_of_other_classes_are_named(train: Any, test: Any, several_labels: bool):
+    labels = [[0], [1]] if several_labels else [0, 1]
+    splits = {"train": train, "test": test}
+    dataset = DatasetDict(
+        {split: labelled(labels, List(of) if several_labels else of)["train"] for split, of in splits.items()}
+    )
     with pytest.raises(ValueError, match="The split 'test' has other classes in the column 'label'"):
         encode_labels(dataset, "label")
+
+
+def test_numbers_and_names_of_another_width_are_alike():
+    for train, test, labels in (("int64", "int32", [0, 1]), ("string", "large_string", ["a", "b"])):
+        dataset = DatasetDict(
+            train=labelled(labels, Value(train))["train"], test=labelled(labels, Value(test))["train"]
+        )
+        assert encode_labels(dataset, "label")[0]["test"]["label"][:] == [0, 1]
+
+
+def test_a_task_of_the_benchmark_has_the_same_classes_in_both_splits(monkeypatch: pytest.MonkeyPatch):
+    splits = {"train": ["a", "b"], "test": ["b", "a"]}
+    dataset = {split: labelled([0, 1], ClassLabel(names=names))["train"] for split, names in splits.items()}
+    monkeypatch.setattr(labels, "load_rows", lambda name: dataset)
+    with pytest.raises(ValueError, match="The split 'test' has other classes in the column 'label'"):
+        labels.load_labelled("pets")
 
 
 @pytest.mark.parametrize("several_labels", [False, True])
