@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from .errors import AudioDecodingError, BadClipError, DataError, MissingAudioError
+from .feature_extraction_cola import MOST_CHANNELS
 from .ffmpeg import FFMPEG_SUFFIXES, convert
 from .lost_clips import raise_if_lost
 
@@ -27,9 +28,6 @@ UNKNOWN_LENGTH = 2**62
 # whole. Programs that write to a pipe put a size above the last of these into the header.
 CUT_OFF = r"^ *(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
 UNKNOWN_SIZE = 2**31 - 2**16
-
-# An array with more rows than this, and than columns, has the channels in its columns.
-MOST_CHANNELS = 32
 
 # The operating system's errors that are not the fault of the file that is opened.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

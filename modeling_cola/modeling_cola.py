@@ -151,6 +151,8 @@ class BatchNormFolding:
             for conv, norm in _neighbours(encoder)
             if type(conv) is COLAConv2d
             and type(norm) in (COLABatchNorm2d, COLABatchNormAct2d)
+            and conv.bias is None
+            and norm.running_var is not None
             and not (norm.training or _has_hooks(conv) or _has_hooks(norm))
         }
         self.skipped = set(self.norms.values())
@@ -188,8 +190,9 @@ def _neighbours(network: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    # `accelerate` wraps the method `forward` of the modules that it offloads.
-    return bool(module._forward_pre_hooks or module._forward_hooks or "forward" in vars(module))
+    # `accelerate` wraps the method `forward` of the modules that it offloads, and there are hooks of all modules.
+    everywhere = nn.modules.module._global_forward_pre_hooks or nn.modules.module._global_forward_hooks
+    return bool(everywhere or module._forward_pre_hooks or module._forward_hooks or "forward" in vars(module))
 
 
 class COLAConv2d(nn.Conv2d):
@@ -736,9 +739,12 @@ class COLAModel(COLAPreTrainedModel):
             last_hidden_state = h.unflatten(0, window_mask.shape) * window_mask[..., None]
         else:
             last_hidden_state, hidden_states = self._encode_valid(windows, window_mask, output_hidden_states)
+        # The sum over the windows of a long recording is more than half precision can hold.
+        dtype = last_hidden_state.dtype
+        total = last_hidden_state.sum(1, dtype=torch.promote_types(dtype, torch.float32))
         return COLAModelOutput(
             last_hidden_state=last_hidden_state,
-            pooler_output=last_hidden_state.sum(1) / window_mask.sum(1, keepdim=True),
+            pooler_output=(total / window_mask.sum(1, keepdim=True)).to(dtype),
             window_mask=window_mask,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
         )

@@ -21,6 +21,8 @@ DEVICE_FRAME_CHUNK_SIZE = 2**17
 # How many samples of a batch are scaled and squared at once on a CPU, and of each clip on another device.
 SAMPLE_CHUNK_SIZE = 2**18
 DEVICE_SAMPLE_CHUNK_SIZE = 2**20
+# The longer axis of an array is time if it is longer than this.
+MOST_CHANNELS = 32
 
 
 class COLAFeatureExtractor(SequenceFeatureExtractor):
@@ -236,7 +238,7 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             max_length (`int`, *optional*):
                 Number of frames to pad to with `padding="max_length"`, and to cut to with `truncation`.
             truncation (`bool`, *optional*, defaults to `False`):
-                Whether to cut longer clips to `max_length` frames.
+                Whether to cut longer clips to `max_length` frames. What is cut off has no part in the features.
             pad_to_multiple_of (`int`, *optional*):
                 Pads to a multiple of this number of frames.
             return_attention_mask (`bool`, *optional*):
@@ -247,6 +249,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 The axis of each waveform that holds its channels, which are averaged.
             device (`str` or `torch.device`, *optional*):
                 The device on which the features are computed. Defaults to that of the waveforms.
+            kwargs (*optional*):
+                What callers pass to other extractors. It is ignored, with a warning.
 
         Returns:
             [`BatchFeature`] with `input_values` of shape `(batch_size, num_frames, feature_size)`, float32, and
@@ -258,21 +262,27 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 not positive, or if a waveform is empty, not finite, or of a shape or type that is not accepted. The
                 message says which waveform it is and what to do.
         """
+        if kwargs:
+            logger.warning_once(
+                f"`{self.__class__.__name__}()` ignores {', '.join(sorted(kwargs))}. The extractor's settings, such as "
+                "`do_normalize`, are arguments of `from_pretrained`."
+            )
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"`max_length` must be at least 1 frame, got {max_length}.")
+        if truncation and max_length is None:
+            raise ValueError("`truncation=True` needs `max_length`, in frames.")
         clips = [
             _samples_and_rate(clip, f"waveform {i}") for i, clip in enumerate(_split_batch(raw_speech, channel_axis))
         ]
         self._check_sampling_rates(sampling_rate, [rate for _, rate in clips])
-        waveforms, lengths = self._batch([samples for samples, _ in clips], channel_axis, device)
+        max_samples = self.num_samples(max_length) if truncation else None
+        waveforms, lengths = self._batch([samples for samples, _ in clips], channel_axis, device, max_samples)
         input_values, attention_mask = self.log_mel(waveforms, lengths)
 
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"`max_length` must be at least 1 frame, got {max_length}.")
         if padding is None:
             padding = return_tensors is not None
         padding = self._get_padding_strategies(padding=padding, max_length=max_length)
-        if truncation and max_length is None:
-            raise ValueError("`truncation=True` needs `max_length`, in frames.")
-        if truncation:
+        if truncation:  # of the frames that short clips are padded to
             input_values, attention_mask = input_values[:, :max_length], attention_mask[:, :max_length]
         num_frames = input_values.shape[1]
         if padding == PaddingStrategy.MAX_LENGTH:
@@ -288,7 +298,7 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             own = attention_mask.sum(-1).clamp_min(min(self.min_frames, num_frames)).tolist()
             data = {name: [row[:n] for row, n in zip(rows, own)] for name, rows in data.items()}
         if return_tensors != TensorType.PYTORCH:
-            data = {name: [row.cpu().numpy() for row in rows] for name, rows in data.items()}
+            data = {name: [row.detach().cpu().numpy() for row in rows] for name, rows in data.items()}
         if not (self.return_attention_mask if return_attention_mask is None else return_attention_mask):
             del data["attention_mask"]
         return BatchFeature(data, tensor_type=return_tensors)
@@ -316,16 +326,16 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 )
 
     def _batch(
-        self, clips: list, channel_axis: int | None, device: str | torch.device | None
+        self, clips: list, channel_axis: int | None, device: str | torch.device | None, max_samples: int | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Checks the clips and puts them into one tensor.
+        Checks the clips, cuts them to `max_samples`, if there is such a limit, and puts them into one tensor.
 
         Returns:
             The waveforms of shape `(batch_size, num_samples)`, float32, padded with zeros, and their lengths of shape
             `(batch_size,)`.
         """
-        waveforms = [_mono(clip, channel_axis, f"waveform {i}") for i, clip in enumerate(clips)]
+        waveforms = [_mono(clip, channel_axis, f"waveform {i}")[:max_samples] for i, clip in enumerate(clips)]
         if not waveforms:
             raise ValueError("The batch is empty: give at least one waveform.")
         device = device or waveforms[0].device
@@ -409,6 +419,11 @@ def _mono(clip: np.ndarray | torch.Tensor | list, channel_axis: int | None, name
     elif not (isinstance(clip, torch.Tensor) and clip.is_floating_point()):
         raise ValueError(f"{name} is of type {dtype}: give floats between -1 and 1, or int8, int16, int32 or uint8.")
     if channel_axis is not None and clip.ndim == 2:
+        if clip.shape[channel_axis] > max(MOST_CHANNELS, clip.shape[(channel_axis + 1) % 2]):
+            raise ValueError(
+                f"{name} has shape {tuple(clip.shape)}, so that axis {channel_axis} would have "
+                f"{clip.shape[channel_axis]} channels: pass the other axis as `channel_axis`."
+            )
         clip = clip.float().mean(channel_axis)
     if clip.ndim != 1:
         raise ValueError(

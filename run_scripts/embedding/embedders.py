@@ -66,11 +66,15 @@ def encode_waveforms(
 def name_kind(checkpoint: str) -> str:
     """
     Names a checkpoint's kind of encoder: its architecture and the settings that are not the architecture's defaults,
-    for example `compact (pooling mean)`. Checkpoints of one kind have the same random weights with the same seed.
+    for example `compact (pooling mean)`. Checkpoints of one kind have the same random weights with the same seed, and
+    learn alike from scratch.
     """
     config = load_config(checkpoint)
     settings, defaults = config.to_dict(), COLAConfig(encoder=config.encoder).to_dict()
-    names = ["encoder_stride", "pooling", "pooling_stages"]
+    names = ["encoder_kwargs", "encoder_stride", "drop_path_rate", "pooling", "pooling_stages"]
+    names += ["num_mel_bins", "conv_padding_value", "window_size", "window_hop"]
+    if config.pooling == "dense":  # with any other the size follows from the encoder
+        names += ["hidden_size", "pooling_hidden_size", "pooling_dropout", "pooling_relu"]
     # The residual blocks of the compact encoder always start as the identity; no other encoder has these settings.
     names += ["compact_channels", "compact_depth"] if config.encoder == "compact" else ["zero_init_residual"]
     changed = [f"{name} {settings[name]}" for name in names if settings[name] != defaults[name]]

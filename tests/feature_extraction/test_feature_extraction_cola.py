@@ -195,6 +195,18 @@ def test_stereo_int16_is_averaged_without_overflow(extractor):
     torch.testing.assert_close(features(extractor, stereo, channel_axis=0), features(extractor, left))
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((2, 4000), 1), ((2, 4000), -1), ((4000, 2), 0), ((4000, 2), -2)])
+def test_time_is_not_taken_for_channels(extractor, shape: tuple[int, int], axis: int):
+    with pytest.raises(ValueError, match="would have 4000 channels: pass the other axis as `channel_axis`"):
+        features(extractor, np.zeros(shape, dtype=np.float32), channel_axis=axis)
+
+
+def test_a_tensor_with_gradients_is_taken(extractor):
+    waveform = torch.from_numpy(noise(16000))
+    values = extractor(waveform.clone().requires_grad_(), sampling_rate=RATE)["input_values"]
+    assert np.array_equal(values[0], extractor(waveform, sampling_rate=RATE)["input_values"][0])
+
+
 def test_device_argument(extractor):
     assert features(extractor, noise(400), device="cpu").device.type == "cpu"
     assert features(extractor, noise(400), device=torch.device("cpu")).device.type == "cpu"
@@ -348,11 +360,14 @@ def test_padding_to_max_length(extractor, max_length, expected):
 
 
 def test_truncation(extractor):
-    clips = [noise(20000), noise(400)]
-    whole = features(extractor, clips)
+    """What is cut off has no part in the features, not even by its loudness."""
+    clips = [np.concatenate([noise(400 + 109 * 160), 30 * noise(9000)]), noise(400)]
+    kept = features(extractor, [clips[0][: 400 + 109 * 160], clips[1]])
     for padding in ("max_length", "longest", True):
         values = features(extractor, clips, truncation=True, max_length=110, padding=padding)
-        assert torch.equal(values, whole[:, :110])
+        assert torch.equal(values, kept)
+    short = features(extractor, noise(20000), truncation=True, max_length=10)
+    assert torch.equal(short, features(extractor, noise(20000)[: 400 + 9 * 160])[:, :10])
 
 
 def test_pad_to_multiple_of(extractor):
@@ -556,6 +571,12 @@ def test_the_byte_order_does_not_matter(dtype: str):
         for order in ("<", ">")
     )
     assert torch.equal(big, little)
+
+
+def test_settings_are_not_taken_for_arguments_of_a_call(extractor, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        extractor(noise(400), sampling_rate=RATE, do_normalize=False)
+    assert "ignores do_normalize" in caplog.text and "arguments of `from_pretrained`" in caplog.text
 
 
 def test_two_waveforms_that_may_be_stereo_are_warned_of(caplog: pytest.LogCaptureFixture):

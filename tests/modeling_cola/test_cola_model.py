@@ -443,6 +443,16 @@ def test_half_precision_forward(cls, encoder, dtype):
     torch.testing.assert_close(half[name].float(), full[name], rtol=0.1, atol=0.1 * full[name].abs().max().item())
 
 
+def test_the_mean_of_many_windows_in_half_precision():
+    """Their sum is more than float16 can hold."""
+    model = build(window_hop=1).half()
+    model.encoder.register_forward_hook(lambda _, args, output: (torch.full_like(output[0], 100.0), output[1]))
+    with torch.no_grad():
+        outputs = model(torch.zeros(1, 800, 64, dtype=torch.float16))
+    assert outputs.pooler_output.dtype == torch.float16 and outputs.window_mask.sum() * 100 > 65504
+    assert (outputs.pooler_output == 100).all()
+
+
 @encoders
 def test_autocast_trains(encoder):
     model = build(COLAForPreTraining, encoder).train()

@@ -76,6 +76,35 @@ def test_hooks_see_what_they_see_with_gradients(monkeypatch, encoder):
 
 
 @encoders
+def test_hooks_of_all_modules_see_it_too(monkeypatch, encoder):
+    model = build(COLAModel, encoder)
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    for register in (
+        nn.modules.module.register_module_forward_hook,
+        nn.modules.module.register_module_forward_pre_hook,
+    ):
+        handle = register(lambda module, *args: None)
+        assert count_batch_norms(monkeypatch, model) == norms
+        handle.remove()
+    assert count_batch_norms(monkeypatch, model) == 0
+
+
+@encoders
+@pytest.mark.parametrize("change", ["bias", "statistics"])
+def test_modules_that_were_changed_are_left_as_they_are(encoder, change):
+    model = build(COLAModel, encoder)
+    before = embed(model)
+    if change == "bias":
+        conv = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+        conv.bias = nn.Parameter(torch.ones(conv.out_channels))
+    else:  # those of the batch are used, as in adaptation to it
+        norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+        norm.running_mean = norm.running_var = None
+    torch.testing.assert_close(embed(model), model(log_mel(3, 200)).pooler_output, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(embed(model), before, atol=1e-3)
+
+
+@encoders
 @pytest.mark.parametrize("offload", ["cpu", "disk"])
 def test_offloaded_model(tmp_path, encoder, offload):
     model = build(COLAModel, encoder)

@@ -124,9 +124,9 @@ def test_splits_of_other_classes_are_named(train: Any, test: Any, several_labels
 
 
 def test_numbers_and_names_of_another_width_are_alike():
-    for train, test, labels in (("int64", "int32", [0, 1]), ("string", "large_string", ["a", "b"])):
+    for train, test, values in (("int64", "int32", [0, 1]), ("string", "large_string", ["a", "b"])):
         dataset = DatasetDict(
-            train=labelled(labels, Value(train))["train"], test=labelled(labels, Value(test))["train"]
+            train=labelled(values, Value(train))["train"], test=labelled(values, Value(test))["train"]
         )
         assert encode_labels(dataset, "label")[0]["test"]["label"][:] == [0, 1]
 
