@@ -264,8 +264,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         """
         if kwargs:
             logger.warning_once(
-                f"`{self.__class__.__name__}()` ignores {', '.join(sorted(kwargs))}. The extractor's settings, such as "
-                "`do_normalize`, are arguments of `from_pretrained`."
+                f"`{self.__class__.__name__}()` ignores {', '.join(sorted(kwargs))}. Settings of the extractor, such "
+                "as `do_normalize`, are arguments of `from_pretrained`."
             )
         if max_length is not None and max_length < 1:
             raise ValueError(f"`max_length` must be at least 1 frame, got {max_length}.")
