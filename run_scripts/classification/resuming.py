@@ -118,18 +118,19 @@ def settle(
     data_args: DataArguments,
     args: ClassificationArguments,
     sizes: dict[str, Any],
+    frozen_encoder: str | None = None,
 ) -> None:
     """
     Writes the settings of the run into the output folder, after a check that they are those of the run that it
     continues, which are beside its checkpoint. `sizes` are the numbers of classes and of training clips, `num_classes`
-    and `num_train`.
+    and `num_train`. `frozen_encoder` is the hash of an encoder that is not trained, and so not in the checkpoints.
     """
     settings = {name: getattr(model_args, name) for name in ("mode", "model_name_or_path", "freeze_batch_norm")}
     if model_args.model_name_or_path is None:
         settings["encoder"] = model_args.encoder
     for name in ("dataset_name", "dataset_config_name", "task", "data_dir", "audio_column", "label_column"):
         settings[name] = getattr(data_args, name)
-    settings |= {name: sizes[name] for name in ("num_classes", "num_train")}
+    settings |= {name: sizes[name] for name in ("num_classes", "num_train")} | {"frozen_encoder": frozen_encoder}
     settings |= {name: getattr(args, name) for name in TRAINING_SETTINGS}
     if checkpoint is not None and (checkpoint.parent / SETTINGS).is_file():
         earlier = json.loads((checkpoint.parent / SETTINGS).read_text())

@@ -31,7 +31,7 @@ from run_scripts.common.checkpoints import load_checkpoint, load_config, load_ex
 from run_scripts.common.errors import UserError, as_user_error
 from run_scripts.common.files import checkpoint_size, report_full_disk, write_text
 from run_scripts.common.signals import catching_signals
-from run_scripts.embedding.cache import CachedEncoder
+from run_scripts.embedding.cache import CachedEncoder, hash_encoder
 
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,18 @@ def build_model(
 
 
 def decide_best_epoch(args: ClassificationArguments, clips: LabelledClips, name: str) -> None:
-    """Sets the arguments by which the Trainer chooses an epoch, or turns the choice off if too few clips decide it."""
+    """
+    Sets the arguments by which the Trainer chooses an epoch, or turns the choice off if too few clips decide it. It is
+    a [`UserError`] if there is no such metric.
+    """
     if clips.multi_label and args.metric_for_best_model == "accuracy":
         args.metric_for_best_model = "map"
+    metrics = ("map" if clips.multi_label else "accuracy", "macro_f1", "loss")
+    if args.metric_for_best_model not in (None, *metrics, *(f"eval_{name}" for name in metrics)):
+        raise UserError(
+            f"--metric_for_best_model {args.metric_for_best_model} is none of the metrics of this task: "
+            f"{', '.join(metrics)}."
+        )
     too_few = len(clips.validation) < MIN_CLIPS_TO_CHOOSE and not clips.has_validation_split
     if args.early_stopping_patience is not None and too_few:
         raise UserError(
@@ -118,10 +127,11 @@ def train_classifier(
     checkpoint = choose_checkpoint(args)
     set_seed(args.seed)
     clips = load_clips(data_args, args)
-    settle(checkpoint, model_args, data_args, args, describe_results(model_args, data_args, clips))
     if verbose:
         logger.info(describe_clips(data_args.name, clips))
     model, extractor = build_model(model_args, clips.classes, clips.multi_label)
+    frozen_encoder = hash_encoder(model.cola, extractor)[:16] if model.encoder_frozen else None
+    settle(checkpoint, model_args, data_args, args, describe_results(model_args, data_args, clips), frozen_encoder)
     decide_best_epoch(args, clips, data_args.name)
 
     started = time.perf_counter()
@@ -166,6 +176,8 @@ def build_trainer(
         model.cola = CachedEncoder()
         collator = default_data_collator
         args.hub_strategy = HubStrategy.END  # Checkpoints have no encoder, so only the final model is pushed.
+        # There are no activations of an encoder to save. The second name is that of older versions of Transformers.
+        args.activation_checkpointing = args.gradient_checkpointing = False
     else:
         train, validation, test = prepare_splits(extractor, clips, model.config.window_size)
         decoder = ClipDecoder(extractor, clips.audio_column, clips.label_column)

@@ -46,7 +46,6 @@ FREE_ARGUMENTS = {
     "save_total_limit",
     "report_to",
     "probe_data",
-    "gradient_checkpointing",
     "max_bad_fraction",
     "push_to_hub",
     "hub_model_id",
@@ -73,7 +72,7 @@ def build_model(
 
     Raises:
         `ValueError`: If the settings describe another model than the checkpoint's or a loss that the objective does
-            not have, or if the encoder or the checkpoint cannot be used.
+            not have, if the encoder or the checkpoint cannot be used, or if the teacher has other windows or features.
     """
     objective, settings = OBJECTIVES[args.objective], settings or ModelSettings()
     chosen = explicit(settings)
@@ -95,7 +94,26 @@ def build_model(
         extractor = load_extractor(args.model_name_or_path)
     if args.teacher_name_or_path is not None:
         model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path))
+        check_teacher_features(args.teacher_name_or_path, extractor)
     return model, extractor
+
+
+def check_teacher_features(teacher: str, extractor: COLAFeatureExtractor) -> None:
+    """
+    Checks that the features that a run computes are those that its teacher was trained on. It is a [`UserError`] if
+    not, or if the teacher's folder does not say.
+    """
+    own, expected = extractor.to_dict(), load_extractor(teacher).to_dict()
+    differences = [
+        f"{name} {expected.get(name)} and not {value}"
+        for name, value in own.items()
+        if name not in ("auto_map", "min_frames", "return_attention_mask") and expected.get(name) != value
+    ]
+    if differences:
+        raise UserError(
+            f"--teacher_name_or_path {teacher} was trained on other features: {', '.join(differences)}. Start from a "
+            "checkpoint with the same features, by --model_name_or_path."
+        )
 
 
 def synthetic_segments(model: COLAPreTrainedModel, extractor: COLAFeatureExtractor) -> torch.Tensor:

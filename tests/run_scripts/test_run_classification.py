@@ -331,6 +331,7 @@ def test_training_stops_early(pretrained: Path, tmp_path: Path, steps: list[int]
         (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size must be at least 1, got 0"),
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--dataloader_num_workers", "-1"], "--dataloader_num_workers must be at least 0, got -1"),
+        (["--metric_for_best_model", "map"], "map is none of the metrics of this task: accuracy, macro_f1, loss"),
         (["--eval_strategy", "steps"], "--load_best_model_at_end requires the save and eval strategy to match"),
     ],
 )
@@ -489,6 +490,14 @@ def test_the_card_says_what_was_measured_and_is_what_is_pushed(
 def test_modes_that_need_a_checkpoint_say_so(tones: Path, tmp_path: Path, mode: str):
     with pytest.raises(ValueError, match="--model_name_or_path"):
         run_classification.main(arguments(tones, tmp_path, mode))
+
+
+def test_gradient_checkpointing_makes_no_difference_to_vectors(tones: Path, pretrained: Path, tmp_path: Path):
+    results = [
+        run_classification.main(arguments(tones, tmp_path / str(more), "frozen", pretrained, *more))
+        for more in ((), ("--gradient_checkpointing", "True"))
+    ]
+    assert results[0]["accuracy"] == results[1]["accuracy"]
 
 
 def test_frozen_batch_norm_is_for_fine_tuning(tones: Path, pretrained: Path, tmp_path: Path):

@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState
 from datasets import Audio, ClassLabel, Dataset
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, AutoFeatureExtractor, AutoModel
 
-from feature_extraction import ClipNote
+from feature_extraction import ClipNote, COLAFeatureExtractor
 from helpers import pretraining_arguments
 from modeling_cola import COLAForPreTraining, COLAModel
 from run_scripts import run_pretraining
@@ -385,6 +385,20 @@ def test_a_checkpoint_of_another_model_is_named(
     command_fails(
         [*command, argument, str(foreign_checkpoint)], f"{foreign_checkpoint}.*audio-spectrogram-transformer"
     )
+
+
+@pytest.mark.parametrize("extractor", [None, COLAFeatureExtractor(do_normalize=False, fmax=4000.0)])
+def test_a_teacher_of_other_features_is_refused(
+    tones: Path, tmp_path: Path, command_fails: Callable, extractor: COLAFeatureExtractor | None
+):
+    teacher = tmp_path / "teacher"
+    COLAModel.from_pretrained(COMPACT).save_pretrained(teacher)
+    message = f"The checkpoint {teacher} has no preprocessor_config.json"
+    if extractor is not None:
+        extractor.save_pretrained(teacher)
+        message = f"--teacher_name_or_path {teacher} was trained on other features: fmax 4000.0 and not 7800.0"
+    objective = ("--objective", "distillation", "--teacher_name_or_path", str(teacher))
+    command_fails(pretraining_arguments(tones, tmp_path / "out", *objective), message)
 
 
 def test_several_processes_on_cpus_are_told_what_to_set(

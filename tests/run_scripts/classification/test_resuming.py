@@ -93,3 +93,14 @@ def test_other_settings_are_refused_and_more_epochs_are_not(tmp_path: Path):
         settle(checkpoint, model_args, data_args, other, SIZES)
     with pytest.raises(ValueError, match="dataset_name was clips and is now dogs; num_train was 9 and is now 10"):
         settle(checkpoint, model_args, DataArguments(dataset_name="dogs"), args, SIZES | {"num_train": 10})
+
+
+def test_a_frozen_encoder_that_has_changed_is_refused(tmp_path: Path):
+    """The checkpoints have the classifier alone, which fits no other encoder."""
+    model_args, data_args = ModelArguments(mode="supervised"), DataArguments(dataset_name="clips")
+    args = ClassificationArguments(str(tmp_path))
+    settle(None, model_args, data_args, args, SIZES, "abc")
+    checkpoint = write_checkpoint(tmp_path, "checkpoint-1")
+    settle(checkpoint, model_args, data_args, args, SIZES, "abc")
+    with pytest.raises(ValueError, match="frozen_encoder was abc and is now def"):
+        settle(checkpoint, model_args, data_args, args, SIZES, "def")
