@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from numbers import Real
 from typing import Any, BinaryIO
 
 import fsspec
@@ -66,8 +67,8 @@ def identify(source: Any) -> tuple[str, Any]:
     Finds out what a source is.
 
     Returns:
-        What error messages call the source, and what is to be opened: a dictionary with an `array`, a decoder of
-        torchcodec, a path, bytes, or a file object.
+        What error messages call the source, and what is to be opened: a dictionary with an `array` or, as in
+        pipelines, `raw`, a decoder of torchcodec, a path, bytes, or a file object.
 
     Raises:
         [`BadClipError`]: if there is no audio, or the source stands for lost clips.
@@ -76,7 +77,7 @@ def identify(source: Any) -> tuple[str, Any]:
     # An `AudioDecoder` of `datasets` keeps the file of which it was made, so that not all of it need be decoded.
     if isinstance(getattr(source, "_hf_encoded", None), dict):
         source = source._hf_encoded
-    if isinstance(source, dict) and "array" in source:
+    if isinstance(source, dict) and ("array" in source or "raw" in source):
         return "the array", source
     if hasattr(source, "get_all_samples"):
         return "the decoded audio", source
@@ -104,7 +105,10 @@ def samples_in_memory(content: Any, name: str) -> tuple[np.ndarray, int] | None:
     them, or `None`.
     """
     if isinstance(content, dict):
-        return _scaled(np.asarray(content["array"])), content["sampling_rate"]
+        array, rate = content.get("array", content.get("raw")), content.get("sampling_rate")
+        if not (isinstance(rate, Real) and rate > 0):
+            raise DataError(f"Decoded audio needs its `sampling_rate` in hertz beside the samples, got {rate!r}.")
+        return _scaled(np.asarray(array)), rate
     if isinstance(content, (bytes, bytearray, memoryview)):
         return _plain_pcm(content)
     if hasattr(content, "get_all_samples"):

@@ -4,6 +4,7 @@ The arguments of detection: which recordings, by which classifier, and what coun
 Importing this file loads no heavy library, so that `--help` is quick.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,8 +88,8 @@ class EventArguments:
     )
 
     def __post_init__(self) -> None:
-        if self.hop is not None and not self.hop > 0:
-            raise UserError(f"--hop must be above 0 seconds, got {self.hop}.")
+        if self.hop is not None and not 0 < self.hop < math.inf:
+            raise UserError(f"--hop must be above 0 seconds and finite, got {self.hop}.")
         if not 0 < self.threshold <= 1:
             raise UserError(f"--threshold must be above 0 and at most 1, got {self.threshold}.")
         if self.smoothing < 1 or self.smoothing % 2 == 0:

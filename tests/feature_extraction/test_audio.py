@@ -123,9 +123,16 @@ def test_file_object_is_read_from_its_start():
     ],
 )
 def test_decoded_array(array, expected):
-    samples = load_audio({"array": array, "sampling_rate": RATE})
-    assert samples.dtype == np.float32
-    np.testing.assert_allclose(samples, expected, rtol=1e-6)
+    for name in ("array", "raw"):  # as `datasets` calls it, and as pipelines do
+        samples = load_audio({name: array, "sampling_rate": RATE})
+        assert samples.dtype == np.float32
+        np.testing.assert_allclose(samples, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [{}, {"sampling_rate": None}, {"sampling_rate": "44100"}, {"sampling_rate": 0}])
+def test_a_decoded_array_without_a_rate(rate: dict):
+    with pytest.raises(ValueError, match="Decoded audio needs its `sampling_rate` in hertz"):
+        load_audio({"array": np.zeros(16000)} | rate)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32"])

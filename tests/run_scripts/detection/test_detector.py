@@ -318,6 +318,7 @@ def test_wrong_labels_and_hops_are_refused(classifier: str):
     [
         ({"hop": 0.0}, "--hop must be above 0"),
         ({"hop": float("nan")}, "--hop must be above 0"),
+        ({"hop": float("inf")}, "--hop must be above 0 seconds and finite"),
         ({"threshold": 0.0}, "--threshold must be above 0 and at most 1"),
         ({"threshold": 1.5}, "--threshold must be above 0 and at most 1"),
         ({"smoothing": 2}, "--smoothing must be an odd number"),
