@@ -33,7 +33,8 @@ SILENCE = 2**-15
 BLOCK = 2**18
 
 # Encodings that libsndfile decodes only as a whole.
-UNSEEKABLE = ("GSM610",)
+ADPCM = ("G721_32", "G723_24", "G723_40", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32")
+UNSEEKABLE = ("GSM610", "DPCM_8", "DPCM_16", *ADPCM)
 
 # How many samples after a seek are not those of the recording, at most.
 VORBIS_OVERLAP = 4096

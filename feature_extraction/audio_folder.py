@@ -23,6 +23,9 @@ def list_files(root: Path) -> list[Path]:
     files = []
     for folder, folder_names, names in os.walk(root, onerror=_warn_of_folder):
         folder_names[:] = [name for name in folder_names if not name.startswith(".")]
+        for name in folder_names:
+            if os.path.islink(os.path.join(folder, name)):
+                logger.warning(f"The folder {os.path.join(folder, name)} is left out because it is a symbolic link.")
         paths = (Path(folder, name) for name in names if not name.startswith("."))
         files += [path.relative_to(root) for path in paths if path.is_file()]
     return sorted(files)
@@ -71,7 +74,7 @@ def load_audio_folder(root: Path, files: list[Path]) -> DatasetDict:
 
 def _read_metadata(root: Path, files: list[Path]) -> pa.Table | None:
     """Reads the metadata in a folder of audio as one table, `None` if there is none."""
-    tables = []
+    tables, listed_in = [], {}
     for path in files:
         if path.name in METADATA_FILES:
             try:
@@ -83,7 +86,14 @@ def _read_metadata(root: Path, files: list[Path]) -> pa.Table | None:
             name, count = counts.most_common(1)[0] if counts else ("", 0)
             if count > 1:
                 raise DataError(f"{root / path} has {count} rows for the file {name}: keep one for each file.")
-    return pa.concat_tables(tables, promote_options="permissive") if tables else None
+            if twice := counts.keys() & listed_in.keys():
+                name = min(twice)
+                raise DataError(f"{root / path} and {listed_in[name]} both have a row for the file {name}: keep one.")
+            listed_in |= dict.fromkeys(counts, root / path)
+    try:
+        return pa.concat_tables(tables, promote_options="permissive") if tables else None
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"The metadata in {root} cannot be read together: {error}") from error
 
 
 def _select_listed(root: Path, audio: list[Path], listed: list[str]) -> list[Path]:

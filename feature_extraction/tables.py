@@ -111,7 +111,7 @@ def _parse(path: Path) -> pa.Table:
         return pyarrow.json.read_json(path)
     if path.suffix == ".txt":
         text = path.read_text("utf-8-sig", errors="surrogateescape")
-        return pa.table({"path": [storable_name(line.strip()) for line in text.splitlines() if line.strip()]})
+        return pa.table({"path": [storable_name(line.strip()) for line in text.split("\n") if line.strip()]})
     delimiter = "\t" if path.suffix == ".tsv" else ","
     with open(path, "rb") as file:
         header = [

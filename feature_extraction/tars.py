@@ -116,6 +116,9 @@ def _group(tar: "_TarFile", path: str) -> Iterator[list[dict[str, Any]]]:
                 sample.clips.append((stem, clip))
                 room = tar.offset - member.offset
                 largest = room if largest == math.inf else max(largest, room)
+            elif (member.islnk() or member.issym()) and suffix in audio_suffixes:
+                reason = f"it is a link to {member.linkname}, which a stream cannot follow"
+                sample.clips.append((stem, stand_in(f"{path}, {storable_name(member.name)}", reason)))
             elif member.isfile() and suffix in LABEL_SUFFIXES:
                 label = _read_label(tar.extractfile(member).read(), suffix)
                 if label is not None:

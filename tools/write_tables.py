@@ -209,6 +209,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("results", nargs="+", type=Path, help="The output folders of run_benchmark.py.")
     args = parser.parse_args(argv)
     results = Results([result for folder in args.results for result in read_results(folder / "results.json")])
+    if "folds" in results.values and results.values["folds"].notna().any():
+        raise UserError("Some results are of --folds of the training clips: the tables are of the test clips.")
     for path in [ROOT / "model_card.md", *sorted((ROOT / "modeling_cola").glob("cola-*/README.md"))]:
         text = path.read_text(encoding="utf-8")
         path.write_text(fill(text, results), encoding="utf-8")

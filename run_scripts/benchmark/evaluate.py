@@ -37,6 +37,7 @@ from run_scripts.classification.arguments import DataArguments, ModelArguments
 from run_scripts.classification.bad_clips import drop_bad_clips, suggest_skipping
 from run_scripts.classification.train import train_classifier
 from run_scripts.classification.trainer import ClassificationArguments
+from run_scripts.common.errors import UserError
 from run_scripts.common.files import DiskFullError, is_disk_full
 from run_scripts.common.quiet import each_message_once, quiet_libraries
 from run_scripts.common.skipped import SKIPPED, count_kinds, read_notes, write_skipped
@@ -99,7 +100,7 @@ def evaluate_embeddings(
         metrics[encoder_hash] = probe_vectors(vectors, splits, folds)
         embedding_seconds = sum(split_seconds[method.label] for _, split_seconds in embedded.values())
         metrics[encoder_hash]["seconds"] = time.perf_counter() - started + embedding_seconds
-    return {method: metrics[method.encoder_hash] for method in methods}
+    return {method: dict(metrics[method.encoder_hash]) for method in methods}
 
 
 def probe_vectors(vectors: dict[str, np.ndarray], splits: DatasetDict, folds: int | None) -> dict[str, float]:
@@ -218,6 +219,11 @@ def evaluate(args: BenchmarkArguments) -> Tables:
     """
     failures: dict[str, Exception] = {}
     earlier = read_results(args.compare) if args.compare else []
+    if any(result.get("folds") != args.folds for result in earlier):
+        raise UserError(
+            f"--compare {args.compare} was measured in another way: pass the same --folds, or none if it was "
+            "measured on the test clips."
+        )
     output_dir = Path(args.output_dir)
     # The classifiers of a task, one for each method, are all trained on the same clips.
     with logging_redirect_tqdm(), quiet_libraries(warnings=True), each_message_once(train.logger):

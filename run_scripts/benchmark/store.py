@@ -59,7 +59,8 @@ class ResultsStore:
             result = json.loads(self.path(method).read_text())
         except (OSError, ValueError):
             return None
-        return result | {"method": method.name}  # The checkpoint may have been renamed since.
+        # The checkpoint may have been renamed since.
+        return result | {"method": method.name, "folds": self.args.folds}
 
     def write(self, method: Method, metrics: dict[str, float]) -> None:
         """Writes the metrics of a method, and the seconds that they took."""

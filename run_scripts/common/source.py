@@ -5,6 +5,7 @@ import logging
 import os
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -64,11 +65,17 @@ def load_source(
     return undecoded(dataset, column), column
 
 
-def hash_files(name: str, splits: DatasetDict | IterableDatasetDict, audio_column: str, exclude: Path) -> str:
+def hash_files(
+    name: str,
+    splits: dict[str, Dataset | IterableDataset],
+    audio_column: str,
+    exclude: Path | None = None,
+    with_times: bool = True,
+) -> str:
     """
-    Computes a hash of the names, sizes and times of the files that a data set of this name is read from: its clips,
-    and the Parquet, Arrow and tar files in its folder, without those in the folder `exclude`, that of the output. Of a
-    data set on the Hub it is always the same.
+    Computes a hash of the names and sizes, and by default of the times, of the files that a data set of this name is
+    read from: its clips, and the Parquet, Arrow and tar files in its folder, without those in the folder `exclude`,
+    that of the output, if there is one. Of a data set on the Hub it is always the same.
     """
     paths = []
     for dataset in splits.values():
@@ -76,15 +83,21 @@ def hash_files(name: str, splits: DatasetDict | IterableDatasetDict, audio_colum
             stored = undecoded(dataset, audio_column).data.column(audio_column)
             is_file = pc.is_null(pc.struct_field(stored, "bytes"))  # rather than part of the data set
             paths += pc.if_else(is_file, pc.struct_field(stored, "path"), None).drop_null().to_pylist()
-    root, excluded = Path(name).expanduser().absolute(), exclude.absolute()
+    root = Path(name).expanduser().absolute()
     found = root.rglob("*") if root.is_dir() else map(Path, glob(str(root), recursive=True))
-    paths += sorted(str(path) for path in found if path.suffix in SHARDS and not path.is_relative_to(excluded))
+    shards = [path for path in found if path.suffix in SHARDS]
+    paths += sorted(str(path) for path in shards if not (exclude and path.is_relative_to(exclude.absolute())))
     digest = hashlib.sha256()
     for path in paths:
         file = file_system_name(path.rsplit("::", 1)[-1])  # For a file inside an archive this is the archive.
         if os.path.exists(file):
             status = os.stat(file)
-            path += f" {status.st_size} {status.st_mtime_ns}"
+            path += f" {status.st_size}" + (f" {status.st_mtime_ns}" if with_times else "")
             path += "" if os.access(file, os.R_OK) else " unreadable"
         digest.update(os.fsencode(f"{path}\n"))
     return digest.hexdigest()[:16]
+
+
+def have_files_changed(earlier: dict[str, Any], files: str) -> bool:
+    """Whether the files of a data set have another hash than an earlier run wrote into its settings, if it did."""
+    return earlier.get("files") not in (None, files)

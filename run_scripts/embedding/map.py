@@ -20,7 +20,7 @@ from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_text
 from run_scripts.common.plots import place_by_tsne
 from run_scripts.common.quiet import quiet_libraries
-from run_scripts.common.source import load_splits
+from run_scripts.common.source import hash_files, have_files_changed, load_splits
 from run_scripts.embedding.arguments import EmbeddingArguments
 from run_scripts.embedding.parts import read_settings
 from run_scripts.embedding.search import Index
@@ -174,7 +174,7 @@ def _groups(rows: list[dict[str, Any]]) -> list[str]:
     if _are_labelled(rows):
         return [row["label"] or "no label" for row in rows]
     common = _common_folder(rows)
-    folders = [os.path.relpath(os.path.dirname(row["path"] or ""), common or ".") for row in rows]
+    folders = [os.path.relpath(os.path.dirname(row["path"] or "") or ".", common or ".") for row in rows]
     return ["" if folder == "." else folder.split(os.sep)[0] for folder in folders]
 
 
@@ -183,7 +183,7 @@ def _names(rows: list[dict[str, Any]]) -> Iterator[str]:
     common = _common_folder(rows)
     for row in rows:
         name = os.path.relpath(row["path"], common or ".") if row["path"] else f"clip {row['clip']}"
-        yield f"{name}@{row['time']:.1f}" if "time" in row else name
+        yield f"{name}@{row['time']:.2f}" if "time" in row else name
 
 
 def _audio(
@@ -208,7 +208,13 @@ def _audio(
     seconds = min(seconds, longest)
     args = EmbeddingArguments(output_dir=".", **{name: settings[name] for name in SOURCE_SETTINGS})
     with quiet_libraries():
-        source = Source(load_splits(args), settings["audio_column"])
+        splits = load_splits(args)
+        source = Source(splits, settings["audio_column"])
+    if have_files_changed(settings, hash_files(args.dataset_name, splits, source.audio_column, exclude=folder)):
+        logger.warning(
+            f"The files of {args.dataset_name} have changed since they were embedded: their audio is left out."
+        )
+        return links
     for i, clip in enumerate(source.read()):
         for number in inside.get(i, []):
             links[number] = _encode(clip.audio, rows[number].get("time", 0.0), seconds)

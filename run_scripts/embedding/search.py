@@ -193,7 +193,8 @@ def embed_query(model: COLAModel, extractor: COLAFeatureExtractor, query: str) -
     if not 0 <= seconds < clip.seconds:
         raise UserError(f"--query {query}: {file} is {clip.seconds:.2f} s long, and {seconds:g} s is not in it.")
     samples_per_hop = model.config.window_hop * extractor.hop_length
-    number = min(int(seconds * extractor.sampling_rate / samples_per_hop), clip.num_windows - 1)
+    # The start of a window, as the search and the map name it, may come out just below a whole number of hops.
+    number = min(int(seconds * extractor.sampling_rate / samples_per_hop + 1e-6), clip.num_windows - 1)
     for chunk in clip.chunks:
         if number < len(chunk):
             return chunk[number]

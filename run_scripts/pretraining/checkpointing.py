@@ -62,6 +62,9 @@ class RunState:
     best_step: int | None = None
     """The step whose validation has had the best metric so far."""
     best_metric: float | None = None
+    best_metric_name: str | None = None
+    files: list[str] | None = None
+    """A hash of the files of each data set."""
     scheduler: dict[str, Any] = field(default_factory=dict)
     """The state of the learning-rate schedule."""
 
@@ -208,12 +211,19 @@ def save_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> No
         safetensors.torch.save_file(weights, temporary, metadata={"step": str(step)})
 
 
+def read_best_step(output_dir: Path) -> int | None:
+    """The step whose weights [`save_best_weights`] has written last, or `None` if there are none."""
+    path = output_dir / BEST_WEIGHTS
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return int(file.metadata()["step"])
+
+
 def load_best_weights(model: torch.nn.Module, step: int, output_dir: Path) -> None:
     """Loads the weights that [`save_best_weights`] wrote. It is a [`FileError`] if they are of another step."""
-    path = output_dir / BEST_WEIGHTS
-    with safe_open(path, framework="pt") as file:
-        saved = file.metadata()["step"]
-    if saved != str(step):
+    path, saved = output_dir / BEST_WEIGHTS, read_best_step(output_dir)
+    if saved != step:
         raise FileError(f"{path} holds the weights of step {saved}, but step {step} was the best.")
     model.load_state_dict(safetensors.torch.load_file(path))
 

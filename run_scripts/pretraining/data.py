@@ -23,7 +23,7 @@ from feature_extraction import (
     random_segments,
     shares_of,
 )
-from run_scripts.common.source import load_source
+from run_scripts.common.source import hash_files, load_source
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.holding_out import hold_out
@@ -40,6 +40,8 @@ class PretrainingData:
     Recordings of one data set to train on and to validate on.
 
     Args:
+        files (`str`):
+            A hash of the names and sizes of its files.
         share (`float`):
             The share of its pairs in each batch.
         training (`Dataset` or `IterableDataset`):
@@ -51,6 +53,7 @@ class PretrainingData:
     """
 
     name: str
+    files: str
     share: float
     training: Dataset | IterableDataset
     audio_column: str
@@ -87,6 +90,7 @@ def load_data(
         data.append(
             PretrainingData(
                 name=name,
+                files=hash_files(name, {"": dataset}, column, with_times=False),
                 share=share,
                 training=held_out.training,
                 audio_column=column,
@@ -131,10 +135,9 @@ def read_held_out_pairs(
             labels.append(data.class_names[row["label"]] if is_labelled else "no label")
     if not drawn:
         return HeldOutPairs.none()
-    anchors, positives = (
-        extractor([segments[side] for segments, _ in drawn], sampling_rate=rate, return_tensors="pt")
-        for side in (0, 1)
-    )
+    num_frames = 1 + (num_samples - extractor.win_length) // extractor.hop_length
+    options = {"sampling_rate": rate, "padding": "max_length", "max_length": num_frames, "return_tensors": "pt"}
+    anchors, positives = (extractor([segments[side] for segments, _ in drawn], **options) for side in (0, 1))
     inputs = {
         "input_values": anchors["input_values"],
         "positive_values": positives["input_values"],

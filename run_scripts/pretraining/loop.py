@@ -27,6 +27,7 @@ from run_scripts.pretraining.checkpointing import (
     RESUME,
     RunState,
     load_best_weights,
+    read_best_step,
     save_best_weights,
     save_checkpoint,
 )
@@ -197,6 +198,7 @@ class PretrainingTrainer:
         """
         batches = iter(self.loader)
         if checkpoint:
+            self._check_best()
             self.scheduler.load_state_dict(self.state.scheduler)
             self.accelerator.load_state(str(checkpoint))  # last, so that nothing moves the random states after it
         self.sums = torch.tensor(self.state.sums, device=self.accelerator.device)
@@ -334,7 +336,21 @@ class PretrainingTrainer:
             is_better = entry[name] > best
         if is_better:
             self.state.best_step, self.state.best_metric = self.state.step, entry[name]
+            self.state.best_metric_name = name
             save_best_weights(self.unwrapped_model, self.state.step, self.output_dir)
+
+    def _check_best(self) -> None:
+        """Forgets the best validation so far if it was by another metric, or if its weights are not there any more."""
+        state = self.state
+        if not self.args.load_best_model_at_end or state.best_step is None:
+            return
+        saved, name = read_best_step(self.output_dir), self.metric_for_best_model
+        if saved != state.best_step or state.best_metric_name not in (None, name):
+            logger.warning(
+                f"The weights of step {state.best_step}, the best so far, were chosen by another metric or are not in "
+                f"{self.output_dir} any more: the best ones are chosen among those that follow, by {name}."
+            )
+            state.best_step = state.best_metric = None
 
     def load_best(self) -> None:
         """Loads the weights of the best validation."""

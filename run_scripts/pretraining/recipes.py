@@ -42,7 +42,7 @@ class ModelSettings:
         default=None, metadata={"help": "How many of the last stages statistics pooling reads."}
     )
     compact_channels: list[int] | None = field(
-        default=None, metadata={"help": "Channels of each of the three stages of the compact encoder."}
+        default=None, metadata={"help": "Channels of the three stages of the compact encoder: one number, or three."}
     )
     compact_depth: int | None = field(
         default=None, metadata={"help": "Convolutions in each stage of the compact encoder."}

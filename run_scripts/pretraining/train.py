@@ -60,6 +60,8 @@ def build_config(settings: ModelSettings) -> COLAConfig:
     values = explicit(settings)
     if "segment_frames" in values:
         values["window_size"] = values["window_hop"] = values.pop("segment_frames")
+    if len(values.get("compact_channels", ())) == 1:  # one number for all stages
+        values["compact_channels"] = values["compact_channels"][0]
     with as_user_error():
         return COLAConfig(**values)
 
@@ -217,6 +219,14 @@ def build_trainer(
         raise UserError("--per_device_train_batch_size 1 leaves an anchor without negatives: use at least 2.")
     num_synthetic, num_recorded = split_batch(training, args, data_args)
     data = load_data(data_args, dataset, num_recorded * accelerator.num_processes, args.seed)
+    files = [part.files for part in data]
+    if state.files not in (None, files):
+        raise UserError(
+            f"The files of --dataset_name {', '.join(data_args.dataset_name)} are not those that the run began with: "
+            "some are new or gone, or have another name or size. A resumed run would train on clips that it has "
+            "validated on: begin another one from these weights, by --model_name_or_path and another --output_dir."
+        )
+    state.files = files
     rate = extractor.sampling_rate
     num_samples = extractor.num_samples(model.config.window_size * model.num_windows)
     max_distance = training.max_distance_samples(rate)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, List
 from huggingface_hub import HfApi
 
@@ -24,6 +25,7 @@ from feature_extraction import (
     loading,
     undecoded,
 )
+from feature_extraction.lost_clips import is_lost
 from helpers import AUDIOSET, flac, numbered_clip, write_flac, write_tar
 
 
@@ -495,6 +497,24 @@ def test_webdataset(tmp_path, pattern, streaming):
     rows = [row["audio"] for row in train]
     assert [row["path"] for row in rows] == [f"{i}.flac" for i in (0, 2, 4, 6, 1, 3, 5, 7)]
     assert rows[1]["bytes"] == flac(numbered_clip(2))
+
+
+def test_links_are_named(tmp_path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "clips" / "cats").mkdir(parents=True)
+    first = tmp_path / "clips" / "cats" / "a.wav"
+    soundfile.write(first, np.zeros(1600), 16000)
+    os.link(first, first.with_name("b.wav"))
+    first.with_name("c.wav").symlink_to("a.wav")
+    (tmp_path / "clips" / "birds").symlink_to(tmp_path / "birds", target_is_directory=True)
+    assert len(load_audio_dataset(str(tmp_path / "clips"))["train"]) == 3
+    assert "birds is left out because it is a symbolic link" in caplog.text
+    with tarfile.open(tmp_path / "clips.tar", "w") as tar:
+        for name in ("a.wav", "b.wav", "c.wav"):
+            tar.add(first.with_name(name), name)
+    rows = list(load_audio_dataset(str(tmp_path / "clips.tar"))["train"])
+    assert [is_lost(row["audio"]) for row in rows] == [False, True, True]
+    assert b"c.wav" in rows[2]["audio"]["bytes"] and b"it is a link to a.wav" in rows[2]["audio"]["bytes"]
 
 
 def test_a_row_stands_for_what_is_no_tar_file(tmp_path):

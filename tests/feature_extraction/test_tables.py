@@ -119,7 +119,25 @@ def test_tables_of_different_types(audio: Path):
         load_audio_dataset(str(audio / "train_*.csv"))
 
 
+def test_a_list_is_divided_at_the_ends_of_its_lines_alone(audio: Path):
+    name = "a\u2028b\x85c.flac"
+    (audio / "audio" / "0.flac").rename(audio / "audio" / name)
+    (audio / "list.txt").write_text(f"audio/{name}\r\naudio/1.flac\n", "utf-8", newline="")
+    rows = load_audio_dataset(str(audio / "list.txt"))["train"]
+    assert [Path(clip["path"]).name for clip in rows["audio"]] == [name, "1.flac"]
+
+
 # Metadata
+
+
+def test_metadata_that_contradict_each_other(audio: Path):
+    (audio / "audio" / "metadata.csv").write_text("file_name,label\n0.flac,cat\n1.flac,cat\n")
+    (audio / "audio" / "metadata.jsonl").write_text('{"file_name": "0.flac", "label": "dog"}\n')
+    with pytest.raises(ValueError, match=r"metadata.jsonl and .*metadata.csv both have a row for the file .*0\.flac"):
+        load_audio_dataset(str(audio / "audio"))
+    (audio / "audio" / "metadata.jsonl").write_text('{"file_name": "2.flac", "label": 3}\n')
+    with pytest.raises(ValueError, match="The metadata in .* cannot be read together: .*label"):
+        load_audio_dataset(str(audio / "audio"))
 
 
 def test_metadata_with_two_rows_for_a_file(audio: Path):

@@ -158,6 +158,9 @@ def test_folds_measure_on_training_clips_alone(tasks: Path, pretrained: Path, tm
     assert list(tables["logistic"].columns) == methods
     assert tables["logistic"].loc["three", LOG_MEL] > 90
     assert "over 4 folds of the training clips" in (tmp_path / "results.md").read_text()
+    earlier = ("--compare", str(tmp_path / "results.json"), "--modes", "log-mel")
+    with pytest.raises(ValueError, match="results.json was measured in another way: pass the same --folds"):
+        run_benchmark.main(["--tasks_dir", str(tasks), "--output_dir", str(tmp_path / "test"), *earlier])
 
 
 def test_trained_modes_are_columns_too(tasks: Path, pretrained: Path, tmp_path: Path):

@@ -132,6 +132,18 @@ def test_every_objective_leaves_an_encoder(tones: Path, tmp_path: Path, objectiv
     assert all(torch.equal(value, trained[f"cola.{name}"]) for name, value in encoder.items())
 
 
+def test_a_run_is_not_resumed_with_other_files(tones: Path, tmp_path: Path):
+    """They would be held out in another way, so that it would train on clips that it has validated on."""
+    data = shutil.copytree(tones, tmp_path / "data")
+    run_pretraining.main(pretraining_arguments(data, tmp_path / "out"))
+    for path in data.rglob("*.wav"):
+        os.utime(path)  # as in a copy
+    run_pretraining.main(pretraining_arguments(data, tmp_path / "out", "--resume_from_checkpoint"))
+    next(data.rglob("*.wav")).unlink()
+    with pytest.raises(ValueError, match="The files of --dataset_name .* are not those that the run began with"):
+        run_pretraining.main(pretraining_arguments(data, tmp_path / "out", "--resume_from_checkpoint"))
+
+
 @pytest.mark.parametrize(
     "objective", [("temporal_gap",), ("distillation", "--teacher_name_or_path", str(COMPACT))], ids=lambda o: o[0]
 )

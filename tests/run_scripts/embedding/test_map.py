@@ -58,13 +58,30 @@ def test_points_have_names_groups_links_and_similar_points(tone_map: Path, tones
 def test_audio_in_parquet_is_in_the_page(parquet_map: Path, monkeypatch):
     points = page_data(parquet_map.parent)["points"]
     assert len(points) == 12 and all(point["audio"].startswith("data:audio/ogg;base64,") for point in points)
-    assert points[1]["name"] == "15</script>.wav@1.0"
+    assert points[1]["name"] == "15</script>.wav@0.96"
     text = parquet_map.read_text()
     monkeypatch.setattr(clip_map, "MAX_AUDIO_BYTES", 1)
     run_embedding.main(["--output_dir", str(parquet_map.parent), "--map"])
     points = page_data(parquet_map.parent)["points"]
     assert len(parquet_map.read_text()) < len(text) / 2 and sum(point["audio"] is not None for point in points) == 2
     parquet_map.write_text(text)
+
+
+def test_clips_without_folders_and_audio_that_has_changed(
+    tmp_path: Path, tones: Path, caplog: pytest.LogCaptureFixture
+):
+    paths = sorted(tones.rglob("*.wav"))[:5]
+    clips = [{"bytes": path.read_bytes(), "path": f"{number}.wav"} for number, path in enumerate(paths)]
+    arguments = ["--dataset_name", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out"), "--map"]
+    audio_dataset(clips).to_parquet(tmp_path / "data" / "train.parquet")
+    run_embedding.main(arguments)
+    points = page_data(tmp_path / "out")["points"]
+    assert [point["name"] for point in points] == [f"{number}.wav" for number in range(5)]
+    assert all(point["audio"] for point in points)
+    audio_dataset(clips[::-1]).to_parquet(tmp_path / "data" / "train.parquet")
+    run_embedding.main(arguments[2:])
+    assert not any(point["audio"] for point in page_data(tmp_path / "out")["points"])
+    assert "have changed since they were embedded: their audio is left out" in caplog.text
 
 
 def test_audio_is_copied_into_the_page_if_asked_to(embedded: Path, tmp_path: Path):

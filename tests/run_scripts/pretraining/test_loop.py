@@ -106,6 +106,26 @@ def test_the_best_validation_gives_the_weights(tones: Path, tmp_path: Path):
     assert all(torch.equal(value, resumed[name]) for name, value in saved.items())
 
 
+@pytest.mark.parametrize("change", ["metric", "weights"])
+def test_a_best_step_that_cannot_be_loaded_is_forgotten(
+    tones: Path, tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+):
+    more = ("--load_best_model_at_end", "--eval_steps", "1", "--save_steps", "1", "--save_total_limit", "0")
+    run_pretraining.main(pretraining_arguments(tones, tmp_path, *more, "--max_steps", "2"))
+    if change == "metric":
+        more += ("--metric_for_best_model", "validation_accuracy")
+    else:
+        (tmp_path / "best_model.safetensors").unlink()
+    run_pretraining.main(
+        pretraining_arguments(
+            tones, tmp_path, *more, "--max_steps", "2", "--resume_from_checkpoint", str(tmp_path / "checkpoint-1")
+        )
+    )
+    assert "the best so far, were chosen by another metric or are not in" in caplog.text
+    state = json.loads((tmp_path / "training_state.json").read_text())
+    assert state["best_step"] == 2
+
+
 def test_the_probe_chooses_where_there_is_one(tones: Path, tmp_path: Path):
     for split in ("train", "test"):
         shutil.copytree(tones, tmp_path / "probe" / split)
