@@ -416,8 +416,11 @@ def test_wav_that_was_written_to_a_pipe(size):
     assert_same_sound(load_audio(bytes(encoded)), chirp(), 1e-4)
 
 
-def test_gsm():
-    samples = load_audio(encode(sine(440, 8000, 2.0), 8000, "WAV", "GSM610"), start=0.5, duration=1.0)
+@pytest.mark.parametrize(
+    ("format", "subtype"), [("WAV", "GSM610"), ("AU", "G721_32"), ("AU", "G723_40"), ("WAV", "NMS_ADPCM_32")]
+)
+def test_encodings_that_are_decoded_as_a_whole(format: str, subtype: str):
+    samples = load_audio(encode(sine(440, 8000, 2.0), 8000, format, subtype), start=0.5, duration=1.0)
     assert len(samples) == RATE
     spectrum = np.abs(np.fft.rfft(samples))
     assert np.argmax(spectrum) == pytest.approx(440, abs=2)

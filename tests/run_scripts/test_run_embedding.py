@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 
 from feature_extraction import COLAFeatureExtractor
@@ -18,7 +19,7 @@ from run_scripts.common.skipped import read_notes
 from run_scripts.embedding import embed, search
 from run_scripts.embedding.encode import embed_files
 from run_scripts.embedding.parts import PartWriter, find_parts
-from run_scripts.embedding.search import Index, parse_query
+from run_scripts.embedding.search import Index, embed_query, parse_query
 
 
 def run(output_dir: Path, *more) -> dict:
@@ -57,6 +58,15 @@ def test_each_window_has_a_row_with_its_time(tones: Path, tmp_path: Path, encode
     (best, *_) = run(tmp_path, "--query", query)[query]
     assert (best["path"], best["time"]) == (paths(tones)[5], pytest.approx(0.96))
     assert best["similarity"] == pytest.approx(1, abs=1e-4)
+
+
+def test_the_start_of_a_window_names_it(tmp_path: Path, encoder):
+    """Even where rounding makes it a little less than a whole number of windows."""
+    path = tmp_path / "long.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(16000 * 66), 16000)
+    (windows,) = embed_files(*encoder, [str(path)], windows=True)
+    assert 64.32 * 16000 / 15360 < 67
+    np.testing.assert_allclose(embed_query(*encoder, f"{path}@64.32"), windows[67], atol=1e-5)
 
 
 @pytest.fixture(scope="module")

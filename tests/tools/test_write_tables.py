@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import write_tables
 from tools.write_tables import TABLE, TABLES, Results, fill
 
 
@@ -106,6 +107,13 @@ def test_means_over_other_tasks_are_an_error(results: Results):
     fewer = Results(results.values[results.values["task"] == "birds"].to_dict("records"))
     with pytest.raises(ValueError, match="differ in the rows emotion_emodb, mean of 2 tasks: measure all"):
         fill(text, fewer)
+
+
+def test_results_over_folds_are_refused(monkeypatch: pytest.MonkeyPatch):
+    values = result("birds", "cola-mine, frozen", "frozen", 0, 90.0, folds=3)
+    monkeypatch.setattr(write_tables, "read_results", lambda path: [values])
+    with pytest.raises(ValueError, match="Some results are of --folds of the training clips"):
+        write_tables.main(["results"])
 
 
 def test_results_without_a_value_for_a_table_leave_it(results: Results):

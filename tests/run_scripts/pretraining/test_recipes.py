@@ -72,6 +72,10 @@ def test_every_setting_is_an_argument(tones: Path, tmp_path: Path):
     assert json.loads((tmp_path / "preprocessor_config.json").read_text())["min_frames"] == 64
 
 
+def test_one_number_of_channels_is_that_of_all_stages():
+    assert build_config(ModelSettings(encoder="compact", compact_channels=[8])).stage_channels == [8, 8, 8]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_what_is_not_given_is_the_recipes(recipe: str):
     args, wanted = PretrainingArguments("out", recipe=recipe), explicit(RECIPES[recipe].model)
