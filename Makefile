@@ -13,7 +13,8 @@ PINNED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 EXTRAS := browser,demo,maeb,notebook,onnx,peft,st,tf,xares
 QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
-.PHONY: help install quickstart pretrain-synthetic-first pretrain-synthetic pretrain-base-first pretrain-base \
+.PHONY: help install quickstart pretrain-synthetic-first pretrain-synthetic pretrain-base-first \
+	pretrain-base-second pretrain-base-third pretrain-base \
 	pretrain-best pretrain-paper pretrain-recordings pretrain-b0-first pretrain-b0-second pretrain-b0 checkpoints demo \
 	benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
 	publish-checkpoint publish-space publish-package clean
@@ -59,20 +60,30 @@ PRETRAIN = $(BIN)/python run_scripts/run_pretraining.py --recipe best --output_d
 MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "$(TASKS)" \
 	--checkpoints outputs/$@-seed$(SEED) --output_dir outputs/$@-seed$(SEED)-tasks)
 
-# The runs of modeling_cola/cola-compact and of modeling_cola/cola-base: without any data, on pairs of synthetic sounds. A
-# second run goes on from the weights of the first, with other sounds and a schedule of its own.
+# The runs of modeling_cola/cola-compact and of modeling_cola/cola-base: without any data, on pairs of synthetic sounds.
+# Each run goes on from the weights of the one before, with other sounds and a schedule of its own. cola-base is trained
+# on two stages of its network, and read from the last one alone.
 BASE := --compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16
 NEXT_SEED = $(shell expr $(SEED) + 1)
-SECOND = --model_name_or_path outputs/$@-first-seed$(SEED) --seed $(NEXT_SEED)
+AFTER = --model_name_or_path outputs/$(1)-seed$(SEED) --bf16
 pretrain-synthetic-first: FLAGS := --bf16 --max_steps 3000
-pretrain-synthetic: FLAGS = --bf16 --max_steps 1500 $(SECOND)
+pretrain-synthetic: FLAGS = $(call AFTER,pretrain-synthetic-first) --max_steps 1500 --seed $(NEXT_SEED)
 pretrain-base-first: FLAGS := $(BASE) --max_steps 2000
-pretrain-base: FLAGS = --bf16 --max_steps 2000 $(SECOND)
-pretrain-synthetic-first pretrain-base-first: MEASURE :=
-pretrain-synthetic pretrain-base: %: %-first
+pretrain-base-second: FLAGS = $(call AFTER,pretrain-base-first) --max_steps 2000 --seed $(NEXT_SEED)
+pretrain-base-third: FLAGS = $(call AFTER,pretrain-base-second) --max_steps 2200 --seed $(shell expr $(SEED) + 2)
+pretrain-synthetic-first pretrain-base-first pretrain-base-second pretrain-base-third: MEASURE :=
+pretrain-synthetic: pretrain-synthetic-first
+pretrain-base-second: pretrain-base-first
+pretrain-base-third: pretrain-base-second
 pretrain-synthetic-first pretrain-base-first: install
-pretrain-synthetic pretrain-base pretrain-synthetic-first pretrain-base-first:
+pretrain-synthetic-first pretrain-synthetic pretrain-base-first pretrain-base-second pretrain-base-third:
 	$(PRETRAIN)
+	$(MEASURE)
+pretrain-base: pretrain-base-third
+	$(BIN)/python -c "from modeling_cola import COLAModel; from feature_extraction import COLAFeatureExtractor; \
+		run, out = (f'outputs/{name}-seed$(SEED)' for name in ('$<', '$@')); \
+		COLAModel.from_pretrained(run, pooling_stages=1).save_pretrained(out); \
+		COLAFeatureExtractor.from_pretrained(run).save_pretrained(out)"
 	$(MEASURE)
 
 # The two recipes of docs/runs.md for recordings.

@@ -44,7 +44,7 @@ def test_is_small_and_whole(model: COLAModel, checkpoint: Path):
     assert sum(path.stat().st_size for path in checkpoint.iterdir()) < 15 * 2**20
     _, info = COLAModel.from_pretrained(checkpoint, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    sizes = {"cola-base": 6144, "cola-compact": 1536, "cola-efficientnet-b0": 1280}
+    sizes = {"cola-base": 3072, "cola-compact": 1536, "cola-efficientnet-b0": 1280}
     assert model.config.hidden_size == sizes[checkpoint.name]
     assert not model.training
     assert all(value.dtype == torch.float32 for value in model.state_dict().values() if value.is_floating_point())
