@@ -65,12 +65,12 @@ MEASURE = $(if $(TASKS),$(BIN)/python run_scripts/run_benchmark.py --tasks_dir "
 # on two stages of its network, and read from the last one alone.
 BASE := --compact_channels 64 128 128 --compact_depth 2 --pooling_stages 2 --bf16
 NEXT_SEED = $(shell expr $(SEED) + 1)
-AFTER = --model_name_or_path outputs/$(1)-seed$(SEED) --bf16
+AFTER = --model_name_or_path outputs/$(1)-seed$(SEED)
 pretrain-synthetic-first: FLAGS := --bf16 --max_steps 3000
-pretrain-synthetic: FLAGS = $(call AFTER,pretrain-synthetic-first) --max_steps 1500 --seed $(NEXT_SEED)
+pretrain-synthetic: FLAGS = $(call AFTER,pretrain-synthetic-first) --bf16 --max_steps 1500 --seed $(NEXT_SEED)
 pretrain-base-first: FLAGS := $(BASE) --max_steps 2000
-pretrain-base-second: FLAGS = $(call AFTER,pretrain-base-first) --max_steps 2000 --seed $(NEXT_SEED)
-pretrain-base-third: FLAGS = $(call AFTER,pretrain-base-second) --max_steps 2200 --seed $(shell expr $(SEED) + 2)
+pretrain-base-second: FLAGS = $(call AFTER,pretrain-base-first) --bf16 --max_steps 2000 --seed $(NEXT_SEED)
+pretrain-base-third: FLAGS = $(call AFTER,pretrain-base-second) --bf16 --max_steps 2200 --seed $(shell expr $(SEED) + 2)
 pretrain-synthetic-first pretrain-base-first pretrain-base-second pretrain-base-third: MEASURE :=
 pretrain-synthetic: pretrain-synthetic-first
 pretrain-base-second: pretrain-base-first
@@ -102,10 +102,10 @@ pretrain-recordings: FLAGS := $(BASE) --max_steps 3000
 DISTILL := --objective distillation --per_device_train_batch_size 16
 RECORDED = $(DISTILL) --teacher_name_or_path outputs/pretrain-recordings-seed$(SEED) --max_distance inf --max_steps 8000
 pretrain-b0-first: FLAGS = $(RECORDED) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
-pretrain-b0-second: FLAGS = $(RECORDED) --model_name_or_path outputs/pretrain-b0-first-seed$(SEED) \
+pretrain-b0-second: FLAGS = $(RECORDED) $(call AFTER,pretrain-b0-first) \
 	--learning_rate 2e-3 --seed $(NEXT_SEED)
 pretrain-b0: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 13600 \
-	--model_name_or_path outputs/pretrain-b0-second-seed$(SEED) --learning_rate 2e-3
+	$(call AFTER,pretrain-b0-second) --learning_rate 2e-3
 pretrain-b0-first pretrain-b0-second: MEASURE :=
 pretrain-b0-first: pretrain-recordings
 pretrain-b0-second: pretrain-b0-first
