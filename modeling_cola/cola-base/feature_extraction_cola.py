@@ -126,6 +126,10 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         """Returns how many samples make exactly `num_frames` frames: 15,600 for the 96 frames of a segment."""
         return self.win_length + (num_frames - 1) * self.hop_length
 
+    def num_frames(self, num_samples: int) -> int:
+        """Returns how many frames lie in `num_samples` samples: 96 in the 15,600 samples of a segment, 0 in 399."""
+        return max(1 + (num_samples - self.win_length) // self.hop_length, 0)
+
     def log_mel(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Computes the features of a batch of waveforms in one tensor, on the device of the tensor.
@@ -141,7 +145,7 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             `(batch_size, num_frames)`, int64, which is 1 for valid frames.
         """
         batch_size, num_samples = waveforms.shape
-        num_frames = max(1 + (num_samples - self.win_length) // self.hop_length, self.min_frames)
+        num_frames = max(self.num_frames(num_samples), self.min_frames)
         if num_samples < self.num_samples(num_frames):
             waveforms = F.pad(waveforms, (0, self.num_samples(num_frames) - num_samples))
         window = torch.from_numpy(self.window).to(waveforms.device).expand(batch_size, 1, -1)

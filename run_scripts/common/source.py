@@ -101,3 +101,19 @@ def hash_files(
 def have_files_changed(earlier: dict[str, Any], files: str) -> bool:
     """Whether the files of a data set have another hash than an earlier run wrote into its settings, if it did."""
     return earlier.get("files") not in (None, files)
+
+
+def check_files(folder: Path, earlier: dict[str, Any], settings: dict[str, Any]) -> None:
+    """
+    Checks that the files of a data set, `settings["dataset_name"]`, are those of the earlier run with output in
+    `folder` that is resumed.
+
+    Raises:
+        [`UserError`]: If they have changed.
+    """
+    name = settings["dataset_name"]
+    if earlier["dataset_name"] == name and have_files_changed(earlier, settings["files"]):
+        raise UserError(
+            f"The files of --dataset_name {name} are not those that the run in {folder} began with: some are new or "
+            "gone, or have another name, size or time. Name another --output_dir, or remove this one, to begin again."
+        )

@@ -19,7 +19,7 @@ from run_scripts.common.processes import name_share
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.resume import Part, PartStore, check_settings, is_whole
 from run_scripts.common.skipped import SKIPPED, count_kinds, nothing_usable, write_skipped
-from run_scripts.common.source import hash_files, have_files_changed, load_splits
+from run_scripts.common.source import check_files, hash_files, load_splits
 from run_scripts.embedding.arguments import CHECKPOINT, EmbeddingArguments
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.encode import EmbeddedClip, embed_clips, mean_vector
@@ -86,12 +86,7 @@ def begin(folder: Path, settings: dict[str, Any], num_pieces: int) -> None:
     """
     if (folder / SETTINGS).exists():
         earlier = read_settings(folder)
-        if earlier["dataset_name"] == settings["dataset_name"] and have_files_changed(earlier, settings["files"]):
-            raise UserError(
-                f"The files of --dataset_name {settings['dataset_name']} are not those that were embedded in "
-                f"{folder}: some are new or gone, or have another name, size or time. Name another --output_dir, or "
-                "remove this one, to embed them all."
-            )
+        check_files(folder, earlier, settings)
         check_settings(folder, earlier, settings | {"files": earlier.get("files")})
     else:
         write_json(folder / SETTINGS, settings | {"num_pieces": num_pieces})

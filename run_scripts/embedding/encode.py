@@ -243,9 +243,9 @@ def _embed_long(model: COLAModel, extractor: COLAFeatureExtractor, source: Any) 
         num_samples, rms = _measure(source, extractor.sampling_rate)
     except BadClipError as error:
         return error
-    frames = 1 + (num_samples - extractor.win_length) // extractor.hop_length
     # As in the model, all windows count of which at least half lies in the recording.
-    num_windows = 1 + (frames - (model.config.window_size + 1) // 2) // model.config.window_hop
+    config, frames = model.config, extractor.num_frames(num_samples)
+    num_windows = 1 + (frames - (config.window_size + 1) // 2) // config.window_hop
     gain = extractor.target_rms / max(rms, 1e-12) if extractor.do_normalize else 1.0
     chunks = _embed_chunks(model, extractor, source, num_windows, gain)
     return EmbeddedClip(num_samples / extractor.sampling_rate, num_windows, chunks)

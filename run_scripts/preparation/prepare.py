@@ -17,7 +17,7 @@ from run_scripts.common.lock import locked
 from run_scripts.common.processes import count_local_processes
 from run_scripts.common.resume import PROGRESS_DIR, check_settings
 from run_scripts.common.skipped import count_by_kind, format_counts, nothing_usable, write_skipped
-from run_scripts.common.source import hash_files, have_files_changed, load_source
+from run_scripts.common.source import check_files, hash_files, load_source
 from run_scripts.common.source_arguments import SourceArguments
 from run_scripts.preparation.arguments import PreparationArguments
 from run_scripts.preparation.workers import Run, convert_all
@@ -119,15 +119,8 @@ def load_run(source: SourceArguments, args: PreparationArguments, num_workers: i
         path.parent.mkdir(exist_ok=True)
         write_json(path, {"settings": settings, "num_parts": num_parts})
     earlier = json.loads(path.read_text())
-    files = settings["files"]
-    is_same_source = earlier["settings"]["dataset_name"] == settings["dataset_name"]
-    if is_same_source and have_files_changed(earlier["settings"], files):
-        raise UserError(
-            f"The files of --dataset_name {source.dataset_name} are not those that {args.output_path} was prepared "
-            "from: some are new or gone, or have another name, size or time. Name another --output_dir, or remove "
-            "this one, to prepare them all."
-        )
-    check_settings(args.output_path, earlier["settings"] | {"files": files}, settings)
+    check_files(args.output_path, earlier["settings"], settings)
+    check_settings(args.output_path, earlier["settings"] | {"files": settings["files"]}, settings)
     # In Arrow's format no column is decoded, and all columns but the audio are written as they were read.
     return Run(source, args, dataset.with_format("arrow"), column, earlier["num_parts"], settings)
 

@@ -135,8 +135,8 @@ def read_held_out_pairs(
             labels.append(data.class_names[row["label"]] if is_labelled else "no label")
     if not drawn:
         return HeldOutPairs.none()
-    num_frames = 1 + (num_samples - extractor.win_length) // extractor.hop_length
-    options = {"sampling_rate": rate, "padding": "max_length", "max_length": num_frames, "return_tensors": "pt"}
+    max_length = extractor.num_frames(num_samples)
+    options = {"sampling_rate": rate, "padding": "max_length", "max_length": max_length, "return_tensors": "pt"}
     anchors, positives = (extractor([segments[side] for segments, _ in drawn], **options) for side in (0, 1))
     inputs = {
         "input_values": anchors["input_values"],

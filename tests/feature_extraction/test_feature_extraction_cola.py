@@ -94,6 +94,13 @@ def test_num_samples(extractor):
     assert extractor.num_samples(1) == 400
 
 
+@pytest.mark.parametrize("num_frames", [1, 2, 96, 1000])
+def test_num_frames(extractor, num_frames):
+    num_samples = extractor.num_samples(num_frames)
+    assert extractor.num_frames(num_samples) == extractor.num_frames(num_samples + 159) == num_frames
+    assert extractor.num_frames(num_samples - 1) == num_frames - 1
+
+
 @pytest.mark.parametrize("return_tensors", ["pt", "np", None])
 def test_output_types(extractor, return_tensors):
     batch = extractor([noise(16000), noise(20000)], sampling_rate=RATE, padding=True, return_tensors=return_tensors)

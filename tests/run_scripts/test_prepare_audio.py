@@ -414,11 +414,11 @@ def test_other_source(mixed, tmp_path):
     with pytest.raises(ValueError, match=f"dataset_name was {tmp_path / 'mixed'} and is now {mixed}"):
         prepare_audio.main(arguments(mixed, tmp_path / "out"))
     shutil.copy(mixed / "cat" / "8kHz.wav", tmp_path / "mixed" / "cat" / "more.wav")
-    with pytest.raises(ValueError, match="are not those that .* was prepared from"):
+    with pytest.raises(ValueError, match="are not those that the run in .* began with"):
         prepare_audio.main(arguments(tmp_path / "mixed", tmp_path / "out"))
     (tmp_path / "mixed" / "cat" / "8kHz.wav").rename(tmp_path / "mixed" / "cat" / "less.wav")  # as many as before
     (tmp_path / "mixed" / "cat" / "more.wav").unlink()
-    with pytest.raises(ValueError, match="are not those that .* was prepared from"):
+    with pytest.raises(ValueError, match="are not those that the run in .* began with"):
         prepare_audio.main(arguments(tmp_path / "mixed", tmp_path / "out"))
 
 

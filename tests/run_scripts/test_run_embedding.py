@@ -212,7 +212,7 @@ def test_other_files_are_refused(tmp_path: Path, shards: Path, change: Callable,
         run(out, "--dataset_name", data, *more)  # nothing has changed
     before = [part.stat().st_mtime_ns for part in find_parts(out)]
     change(data)
-    with pytest.raises(ValueError, match=f"The files of --dataset_name {data} are not those that were embedded in"):
+    with pytest.raises(ValueError, match=f"of --dataset_name {data} are not those that the run in {out} began with"):
         run(out, "--dataset_name", data, *more)
     assert [part.stat().st_mtime_ns for part in find_parts(out)] == before
 
