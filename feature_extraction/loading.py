@@ -119,7 +119,7 @@ def _is_on_hub(name: str) -> bool:
     path = Path(name).expanduser()
     if path.exists() or path.suffix in (".tar", ".parquet", *TABLE_SUFFIXES):
         return False
-    if _is_path(name):
+    if is_path(name):
         raise MissingDataError(f"There is no file or folder {name}.")
     return True
 
@@ -181,7 +181,10 @@ def _checked(splits: DatasetDict, roots: list[str] | None, name: str) -> Dataset
 def _with_audio_column(
     splits: DatasetDict | IterableDatasetDict, column: str | None, roots: list[str] | None, name: str
 ) -> DatasetDict | IterableDatasetDict:
-    """Makes a column of another type one of audio, after the same check of what it names. Of a stream it is one."""
+    """
+    Casts a column to audio if it is of another type, after a check of the files that it names. In a stream, it is of
+    that type already.
+    """
     if isinstance(splits, IterableDatasetDict):
         return splits
     for split, dataset in splits.items():
@@ -196,8 +199,8 @@ def _is_audio(feature: Any) -> bool:
     return isinstance(feature, Audio) or feature == STORED_AUDIO
 
 
-def _is_path(name: str) -> bool:
-    """Whether a name, of which there is no file, cannot be that of a data set on the Hub."""
+def is_path(name: str) -> bool:
+    """Whether a name, of which there is no file, cannot be that of a data set or a model on the Hub."""
     if name.startswith((".", "/", "~")) or name.lower().endswith(FILE_SUFFIXES):
         return True
     try:

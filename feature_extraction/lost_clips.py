@@ -36,10 +36,10 @@ def is_lost(audio: dict[str, Any] | None) -> bool:
 
 def raise_if_lost(data: bytes | bytearray | memoryview) -> None:
     """
-    Raises what the content of an audio file says if it stands for lost clips.
+    Raises the error that a stand-in for lost clips holds, and does nothing for the content of an audio file.
 
     Raises:
-        [`CorruptShardError`]: if so.
+        [`CorruptShardError`]: if the data is a stand-in.
     """
     if data[: len(MARK)] == MARK:
         raise CorruptShardError(**json.loads(bytes(data[len(MARK) :])))

@@ -131,7 +131,7 @@ def _parse_csv(path: Path, delimiter: str, header: list[str], types: dict[str, p
         path,
         read_options=pyarrow.csv.ReadOptions(column_names=header, skip_rows=1),
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-        # An empty cell has no value, and no other has none: a class may be called NA.
+        # Only an empty cell is a missing value: a class may be called NA.
         convert_options=pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
     )
 

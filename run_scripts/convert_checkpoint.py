@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     from run_scripts.export.byol_a import convert_byol_a
     from run_scripts.export.tensorflow import convert_tensorflow, is_tensorflow_checkpoint
 
-    path, output_dir = Path(args.checkpoint).expanduser(), Path(args.output_dir).expanduser()
+    path, output_dir = Path(args.checkpoint).expanduser(), Path(args.output_dir)
     if not path.is_file() and not is_tensorflow_checkpoint(path):
         raise MissingFileError(f"--checkpoint: there is neither a file {path} nor a file {path}.index.")
     make_output_dir(output_dir)

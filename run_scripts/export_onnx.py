@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     from run_scripts.export import onnx
 
     tune_cpu()
-    output_dir = Path(args.output_dir).expanduser()
+    output_dir = Path(args.output_dir)
     with quiet_libraries():
         model, extractor = load_encoder(args.checkpoint)
     make_output_dir(output_dir)

@@ -4,8 +4,8 @@ Decodes audio once and writes it to shards of 16 kHz mono clips, from which pre-
     python run_scripts/prepare_audio.py --dataset_name path/to/audio --output_dir prepared
     python run_scripts/run_pretraining.py --dataset_name prepared --streaming --output_dir cola-mine
 
-`--dataset_name` is a folder of audio files, a folder or glob of Parquet files or of WebDataset's tar files, or a data
-set on the Hub. The shards are Parquet files and keep all other columns. A run that was stopped continues with the same
+`--dataset_name` is a folder of audio files, a data set on the Hub, or any other data that docs/data.md lists. The
+shards are Parquet files and keep all other columns. A run that was stopped continues with the same
 command. Clips that cannot be used are listed in `skipped.tsv` (kind, name, reason), and `report.json` has the
 totals.
 """

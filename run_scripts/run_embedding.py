@@ -6,10 +6,10 @@ Embeds audio, with a vector for each clip or for each window of 0.96 s, and find
     python run_scripts/run_embedding.py --output_dir vectors --map
     python run_scripts/run_embedding.py --output_dir vectors --push_to_hub
 
-`--dataset_name` is a folder or a list of audio files, a folder or glob of Parquet or tar files, or a data set on the
-Hub. All of its splits are embedded, to Parquet files `part-*.parquet` in the output folder, which have a row for each
-clip: its number, path, length in seconds, label if it has one, and vector. With `--windows` they have a row for each
-window, with its time. `datasets.load_dataset("parquet", data_dir=...)` reads them. A run that was stopped continues
+`--dataset_name` is a folder of audio files, a data set on the Hub, or any other data that docs/data.md lists. All of
+its splits are embedded, to Parquet files `part-*.parquet` in the output folder, which have a row for each clip: its
+number, path, length in seconds, label if it has one, and vector. With `--windows` they have a row for each window,
+with its time. `datasets.load_dataset("parquet", data_dir=...)` reads them. A run that was stopped continues
 with the same command. Clips that cannot be used are skipped and listed in `skipped.tsv`.
 
 `--query` prints the clips, or the windows, that are most similar to a file; `--query file.wav@12.5` searches with the

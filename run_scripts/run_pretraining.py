@@ -4,10 +4,10 @@ Pre-trains a COLA encoder on any audio, without labels.
     accelerate launch run_scripts/run_pretraining.py --dataset_name path/to/audio --output_dir cola-mine
     python run_scripts/run_pretraining.py --recipe best --max_steps 1000 --output_dir cola-synthetic
 
-`--dataset_name` is a folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub.
-Without it, the encoder is trained on pairs of synthetic sounds. `--recipe` names a set of values for the model, the
-optimiser and the augmentation: 'paper' has the paper's, and 'best' those for hours of audio and a small machine. Each
-value is an argument as well. A run that was stopped resumes with the same command and `--resume_from_checkpoint`.
+`--dataset_name` is a folder of audio files, a data set on the Hub, or any other data that docs/data.md lists. Without
+it, the encoder is trained on pairs of synthetic sounds. `--recipe` names a set of values for the model, the optimiser
+and the augmentation: 'paper' has the paper's, and 'best' those for hours of audio and a small machine. Each value is
+an argument as well. A run that was stopped resumes with the same command and `--resume_from_checkpoint`.
 
 The output folder receives checkpoints, the model with its feature extractor, a model card, plots of the training, and
 `skipped_<process>.tsv`, which lists clips that cannot be used.

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from run_scripts.benchmark.arguments import MODE_TITLES
 from run_scripts.benchmark.learning_curves import CURVE
+from run_scripts.benchmark.methods import name_method
 from run_scripts.benchmark.results import read_results
 from run_scripts.benchmark.tables import to_markdown
 from run_scripts.common.command_line import run_script
@@ -98,10 +98,6 @@ class Results:
             for title, mode in ((f"{checkpoint}, random weights", "random"), (checkpoint, "frozen")):
                 methods[title] = {"method": name_method(checkpoint, mode)}
         return methods
-
-
-def name_method(checkpoint: str, mode: str) -> str:
-    return f"{checkpoint}, {MODE_TITLES.get(mode, mode)}"
 
 
 def frozen(results: Results) -> pd.DataFrame:

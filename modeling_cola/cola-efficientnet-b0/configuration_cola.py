@@ -19,8 +19,8 @@ AUTO_MAP = {
 
 # The BatchNorm of the authors' TensorFlow code.
 PAPER_BATCH_NORM = {"bn_eps": 1e-3, "bn_momentum": 0.01}
-# What the dimension of h follows from in the default configuration, which needs no network to be built; and the
-# dimensions that were found by building one.
+# The settings of the paper's encoder, whose dimension of h is known without building it. Those of other encoders are
+# kept below once they are found by building one.
 PAPER_ENCODER = json.dumps(["efficientnet_b0", PAPER_BATCH_NORM, None, "max", 1, 64, 96])
 _ENCODER_SIZES: dict[str, int] = {}
 

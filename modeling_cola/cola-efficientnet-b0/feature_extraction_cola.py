@@ -64,7 +64,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             of 1, which is the authors' normalisation, and clips of other lengths have the same level.
 
     Raises:
-        `ValueError`: if `padding_side` is not `"right"`. Only the end of a clip can be padded.
+        `ValueError`: if a size is below 1, a frame does not fit into the FFT, `padding_value` is not finite, or
+            `padding_side` is not `"right"`, since only the end of a clip can be padded.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -384,7 +385,7 @@ def _split_batch(raw_speech: Any, channel_axis: int | None) -> Any:
         is_batch = False
     elif isinstance(raw_speech, (np.ndarray, torch.Tensor)):
         is_batch = raw_speech.ndim == (2 if channel_axis is None else 3)
-        if is_batch and channel_axis is None and raw_speech.shape[1] <= 8 < raw_speech.shape[0]:
+        if is_batch and channel_axis is None and raw_speech.shape[1] <= MOST_CHANNELS < raw_speech.shape[0]:
             raise ValueError(
                 f"An array of shape {tuple(raw_speech.shape)} looks like one waveform of {raw_speech.shape[1]} "
                 "channels: pass `channel_axis=1` to average them."

@@ -195,37 +195,32 @@ def _has_hooks(module: nn.Module) -> bool:
     return bool(everywhere or module._forward_pre_hooks or module._forward_hooks or "forward" in vars(module))
 
 
+def _folding_with(module: nn.Module) -> BatchNormFolding | None:
+    """The folding of the call that is running, if the module takes part in it."""
+    folding = None if torch.compiler.is_compiling() else FOLDING.get()
+    return folding if folding is not None and (module in folding.norms or module in folding.skipped) else None
+
+
 class COLAConv2d(nn.Conv2d):
     """A convolution without bias that can take over the BatchNorm after it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.compiler.is_compiling():
-            folding = FOLDING.get()
-            if folding is not None and self in folding.norms:
-                return self._conv_forward(x, *folding.weight_and_bias(self))
-        return super().forward(x)
+        folding = _folding_with(self)
+        return super().forward(x) if folding is None else self._conv_forward(x, *folding.weight_and_bias(self))
 
 
 class COLABatchNorm2d(nn.BatchNorm2d):
     """A BatchNorm that the convolution before it can take over."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.compiler.is_compiling():
-            folding = FOLDING.get()
-            if folding is not None and self in folding.skipped:
-                return x
-        return super().forward(x)
+        return super().forward(x) if _folding_with(self) is None else x
 
 
 class COLABatchNormAct2d(BatchNormAct2d):
-    """timm's BatchNorm and activation, of which the convolution before it can take over the first."""
+    """timm's BatchNorm with an activation. The convolution before it can take over the BatchNorm."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.compiler.is_compiling():
-            folding = FOLDING.get()
-            if folding is not None and self in folding.skipped:
-                return self.act(self.drop(x))
-        return super().forward(x)
+        return super().forward(x) if _folding_with(self) is None else self.act(self.drop(x))
 
 
 def make_foldable(network: nn.Module) -> None:
@@ -1090,9 +1085,7 @@ class COLAForAudioClassification(COLAPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
-            init.zeros_(module.bias)
+        initialize_like_keras(module)
 
     def freeze_encoder(self) -> None:
         """

@@ -12,7 +12,7 @@ MODES = ("log-mel", "random", "supervised", "frozen", "fine-tuned")  # in the or
 MODE_TITLES = {"random": "random weights", "supervised": "from scratch"}
 TRAINED_MODES = ("supervised", "fine-tuned")  # The encoder is trained on the task.
 RANDOM_MODES = ("random", "supervised")  # The encoder starts from random weights.
-SCHEDULES = ("constant", "linear", "cosine")  # those of the Trainer's that need no further argument
+SCHEDULES = ("constant", "linear", "cosine")  # a choice of the Trainer's: the last two fall to 0
 
 
 @dataclass

@@ -164,7 +164,7 @@ def skip_bad_clips(task: LoadedTask, output_dir: Path) -> None:
     task.splits, notes = drop_bad_clips(task.splits, name=task.folder.name)
     task.store.splits = task.splits
     if notes:
-        logger.warning(f"{task.folder.name}: skipped {len(notes)} clips ({count_kinds(notes)}).")
+        logger.warning(f"{task.folder.name}: skipped {count_kinds(notes)}; {output_dir / SKIPPED} lists them.")
         write_skipped(output_dir, read_notes(output_dir / SKIPPED) + notes)
 
 

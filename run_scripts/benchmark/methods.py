@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from feature_extraction import COLAFeatureExtractor
 from run_scripts.benchmark.arguments import MODE_TITLES, MODES, RANDOM_MODES
 from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
+from run_scripts.common.processes import find_device
 from run_scripts.embedding.cache import hash_encoder
 from run_scripts.embedding.embedders import (
     LOG_MEL,
@@ -49,7 +48,12 @@ class Method:
         if self.checkpoint is None:
             return log_mel_statistics(COLAFeatureExtractor())
         model, extractor = load_encoder(self.checkpoint, self.seed if self.mode in RANDOM_MODES else None)
-        return encoder_embedder(model.to("cuda" if torch.cuda.is_available() else "cpu"), extractor)
+        return encoder_embedder(model.to(find_device()), extractor)
+
+
+def name_method(checkpoint: str, mode: str) -> str:
+    """The name of a method in the tables, by that of its checkpoint."""
+    return f"{checkpoint}, {MODE_TITLES.get(mode, mode)}"
 
 
 def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> list[Method]:
@@ -72,7 +76,7 @@ def list_methods(checkpoints: list[str], modes: list[str], num_seeds: int) -> li
         for checkpoint in checkpoints if mode in modes else ():
             first.setdefault(name_kind(checkpoint) if mode in RANDOM_MODES else checkpoint, checkpoint)
         for checkpoint in first.values():
-            name = f"{Path(checkpoint).name}, {MODE_TITLES.get(mode, mode)}"
+            name = name_method(Path(checkpoint).name, mode)
             for seed in range(num_seeds):
                 encoder = load_encoder(checkpoint, seed if mode in RANDOM_MODES else None)
                 methods.append(Method(name, mode, seed, checkpoint, hash_encoder(*encoder)))

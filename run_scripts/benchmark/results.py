@@ -14,8 +14,8 @@ from run_scripts.benchmark.probes import NEIGHBOURS
 from run_scripts.benchmark.tables import build_table, format_table, to_markdown
 from run_scripts.classification.paper_tasks import TASKS
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import write_text
-from run_scripts.common.plots import plot_accuracy_bars, plot_learning_curves
+from run_scripts.common.files import write_json, write_text
+from run_scripts.common.plots import optional_plot, plot_accuracy_bars, plot_learning_curves
 
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def write_results(
     the rows of the tables to `results.csv`, and draws plots of the metrics if they can be drawn.
     """
     write_text(output_dir / "results.md", text)
-    write_text(output_dir / "results.json", json.dumps(results, indent=2))
+    write_json(output_dir / "results.json", results)
     write_text(output_dir / "results.csv", rows.to_csv(index=False))
     plots = {
         f"{metric}.png": partial(plot_accuracy_bars, table.to_dict("index"), title=METRICS[metric])
@@ -136,7 +136,5 @@ def write_results(
     if not (curves := build_curves(rows)).empty:
         plots["learning_curves.png"] = partial(plot_learning_curves, curves.to_dict("index"), title=CURVE_TITLE)
     for name, plot in plots.items():
-        try:
+        with optional_plot(output_dir / name):
             plot(path=output_dir / name)
-        except Exception as error:
-            logger.warning(f"The plot {name} could not be drawn: {type(error).__name__}: {error}")

@@ -69,8 +69,8 @@ class DataArguments(DatasetArguments):
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "Labelled clips: a folder of audio, Parquet or tar files, a CSV or JSON Lines file, or a data set "
-            "on the Hub."
+            "help": "Labelled clips: a folder with a folder of audio files for each class, a folder or glob of "
+            "Parquet or tar files, a CSV or JSON Lines file, or a data set on the Hub."
         },
     )
     task: str | None = field(
@@ -89,9 +89,6 @@ class DataArguments(DatasetArguments):
     )
 
     def __post_init__(self) -> None:
-        for name, value in (("dataset_name", self.dataset_name), ("data_dir", self.data_dir)):
-            if value is not None and not value.strip():
-                raise UserError(f"--{name} is empty: name a folder{' or a data set' * (name == 'dataset_name')}.")
         if (self.dataset_name is None) == (self.task is None):
             raise UserError("Name the data to train on: pass either --dataset_name, or --task with --data_dir.")
         if self.task is not None and self.task not in TASKS:

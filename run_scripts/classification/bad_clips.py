@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm.auto import tqdm
 
 from feature_extraction import BadClipError, ClipNote, find_audio_column, load_audio, undecoded
-from run_scripts.common.errors import UserError
+from run_scripts.common.errors import UserError, describe
 from run_scripts.embedding.cache import hash_clips
 
 
@@ -35,7 +35,7 @@ class _ClipCheck(TorchDataset):
             load_audio(source)
         except BadClipError as error:
             path = (source or {}).get("path")
-            return ClipNote(error.kind, path or f"{self.name}, row {i}", str(error))
+            return ClipNote(error.kind, path or f"{self.name}, row {i}", str(error), error.num_clips)
         return None
 
 
@@ -86,6 +86,4 @@ def suggest_skipping() -> Iterator[None]:
     try:
         yield
     except BadClipError as error:
-        # In a worker of a DataLoader, the message is the worker's traceback, and what was raised is at its end.
-        message = str(error).strip().rpartition(f"{type(error).__name__}: ")[2]
-        raise BadClipError(f"{message} Pass --skip_bad_clips to leave out such clips.", error.kind) from error
+        raise BadClipError(f"{describe(error)} Pass --skip_bad_clips to leave out such clips.", error.kind) from error

@@ -36,9 +36,7 @@ def load_clips(data_args: DataArguments, args: ClassificationArguments) -> Label
             splits, data_args.audio_column, args.dataloader_num_workers, name=data_args.name
         )
         if notes:
-            logger.warning(
-                f"Skipped {len(notes)} clips ({count_kinds(notes)}): {args.output_dir}/{SKIPPED} lists them."
-            )
+            logger.warning(f"Skipped: {count_kinds(notes)}; {args.output_dir}/{SKIPPED} lists them.")
         if args.process_index == 0:
             Path(args.output_dir).mkdir(parents=True, exist_ok=True)
             write_skipped(Path(args.output_dir), notes)

@@ -291,7 +291,8 @@ def _hold_out_groups(clips: Dataset, share: float, label_column: str, seed: int)
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     else:
         splitter, labels = GroupKFold(folds, shuffle=True, random_state=seed), None
-    with warnings.catch_warnings():  # of a class with fewer clips than there are folds, of which only one is used
+    # scikit-learn warns of classes with fewer clips than folds, but only one fold is used here.
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
         remaining, held_out = next(splitter.split(np.zeros(len(clips)), labels, groups))
     return clips.select(remaining), clips.select(held_out)

@@ -1,7 +1,6 @@
 """Training a classifier on labelled clips with the Trainer, on a frozen encoder or by fine-tuning."""
 
 import copy
-import json
 import logging
 import time
 from pathlib import Path
@@ -27,9 +26,10 @@ from run_scripts.classification.trainer import (
     StopOnSignal,
     balanced_weights,
 )
-from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
+from run_scripts.common.checkpoints import checkpoint_size, load_checkpoint, load_config, load_extractor
 from run_scripts.common.errors import UserError, as_user_error
-from run_scripts.common.files import checkpoint_size, report_full_disk, write_text
+from run_scripts.common.files import report_full_disk, write_json
+from run_scripts.common.plots import optional_plot
 from run_scripts.common.signals import catching_signals
 from run_scripts.embedding.cache import CachedEncoder, hash_encoder
 
@@ -246,14 +246,12 @@ def write_results(trainer: ClassificationTrainer, prediction: PredictionOutput |
     trainer.model.cola = trainer.encoder
     output_dir = Path(trainer.args.output_dir)
     if trainer.is_world_process_zero():
-        write_text(output_dir / "results.json", json.dumps(trainer.results, indent=2))
+        write_json(output_dir / "results.json", trainer.results)
         for plot in PLOTS:  # those of an earlier run
             (output_dir / plot).unlink(missing_ok=True)
         if prediction is not None:
-            try:
+            with optional_plot(f"A plot in {output_dir}"):
                 plot_metrics(prediction.predictions, prediction.label_ids, classes, output_dir)
-            except Exception as error:
-                logger.warning(f"The plots could not be drawn in {output_dir}: {type(error).__name__}: {error}")
     trainer.create_model_card()
     if trainer.args.push_to_hub and prediction is not None:
         trainer.push_to_hub()

@@ -24,8 +24,8 @@ from feature_extraction import ClipDecoder, COLADataCollator, open_audio
 from modeling_cola import COLAModel
 from run_scripts.classification.arguments import ProtocolArguments
 from run_scripts.classification.report import average_precisions, write_model_card
+from run_scripts.common.checkpoints import share_weights
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import share_weights
 from run_scripts.common.signals import StopSignal
 from run_scripts.embedding.encode import batch_by_samples
 

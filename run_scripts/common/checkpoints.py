@@ -1,4 +1,4 @@
-"""Loading checkpoints, and refusing those whose weights are not what their configuration says."""
+"""Checkpoints: loading them, refusing those whose weights are not what their configuration says, and their size."""
 
 import os
 from pathlib import Path
@@ -112,3 +112,20 @@ def load_encoder(checkpoint: str | os.PathLike, seed: int | None = None) -> tupl
     config = load_config(checkpoint)
     set_seed(seed)
     return COLAModel(config), load_extractor(checkpoint)
+
+
+def checkpoint_size(model: torch.nn.Module) -> int:
+    """About how many bytes a checkpoint takes: the weights of a model, and Adam's two moments of each."""
+    return 3 * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def share_weights(folder: str | Path) -> None:
+    """
+    Gives the weights in the folder of a model the permissions of its `config.json`.
+
+    Files of weights are written under a temporary name, which makes them readable by their owner alone.
+    """
+    config = Path(folder) / "config.json"
+    if config.is_file():
+        for weights in Path(folder).glob("*.safetensors"):
+            weights.chmod(config.stat().st_mode & 0o777)

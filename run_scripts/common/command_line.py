@@ -1,6 +1,7 @@
 """How the scripts meet the person at the command line."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from transformers import HfArgumentParser
 from run_scripts.common.errors import UserError, as_user_error, describe
 
 
-# What PyTorch puts at the head of the message of an error in a worker of a DataLoader.
-IN_WORKER = "in DataLoader worker process"
+# The arguments that name folders, data sets or models, and are never empty on purpose.
+NAMES = ("output_dir", "dataset_name", "data_dir", "model_name_or_path")
 
 
 class ArgumentParser(HfArgumentParser):
@@ -20,19 +21,23 @@ class ArgumentParser(HfArgumentParser):
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
         """
-        Parses a command line, by default that of the process, and returns the parser's dataclasses, filled in.
+        Parses a command line, by default that of the process, and returns the parser's dataclasses, filled in. A `~`
+        at the start of `--output_dir` is the user's home, even where the shell has left it as it is.
 
         Raises:
-            [`UserError`]: If an argument is unknown, missing, or has a value that its dataclass refuses.
+            [`UserError`]: If an argument is unknown, missing, or has a value that its dataclass refuses, or if the
+                name of a folder, a data set or a model is empty.
         """
         with as_user_error():
             *parsed, unknown = self.parse_args_into_dataclasses(argv, return_remaining_strings=True)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         for arguments in parsed:
-            output_dir = getattr(arguments, "output_dir", None)
-            if output_dir is not None and not output_dir.strip():
-                raise UserError("--output_dir is empty: name a folder.")
+            for name in NAMES:
+                if isinstance(value := getattr(arguments, name, None), str) and not value.strip():
+                    raise UserError(f"--{name} is empty.")
+            if (output_dir := getattr(arguments, "output_dir", None)) is not None:
+                arguments.output_dir = os.path.expanduser(output_dir)
         return tuple(parsed)
 
     def error(self, message: str) -> NoReturn:
@@ -55,7 +60,7 @@ def run_script(main: Callable[[], Any]) -> None:
     except Exception as error:
         if is_debugging or not is_users_mistake(error):
             raise
-        print(f"{Path(sys.argv[0]).name}: error: {_message(error)}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: error: {describe(error)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -75,10 +80,3 @@ def is_users_mistake(error: Exception) -> bool:
     from feature_extraction import DataError  # only now, since the package imports torch
 
     return isinstance(error, DataError)
-
-
-def _message(error: Exception) -> str:
-    text = describe(error)
-    if IN_WORKER in text:  # the message is the worker's traceback, which ends with the error's own
-        text = text.rpartition(f"{type(error).__name__}: ")[2]
-    return text

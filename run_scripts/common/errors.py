@@ -6,6 +6,10 @@ from contextlib import contextmanager
 from huggingface_hub.errors import StrictDataclassError
 
 
+# What PyTorch puts at the head of the message of an error in a worker of a DataLoader.
+IN_WORKER = "in DataLoader worker process"
+
+
 class UserError(ValueError):
     """
     Raised on purpose, when what a command asks for cannot be done: an argument out of range, a data set without
@@ -50,4 +54,7 @@ def describe(error: Exception) -> str:
     """The message of an error in one line."""
     if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
         error = error.__cause__  # whose message names the value; that of the error names the validator
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if IN_WORKER in text:  # the message is the worker's traceback, which ends with the error's own
+        text = text.rpartition(f"{type(error).__name__}: ")[2]
+    return text or type(error).__name__

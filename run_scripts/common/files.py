@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, reporting a full disk with the room that is missing, and sharing files."""
+"""Writing files whole or not at all, and reporting a full disk with the room that is missing."""
 
 import errno
 import json
@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from run_scripts.common.errors import FileError
 
@@ -152,11 +150,6 @@ def format_size(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes} bytes"
 
 
-def checkpoint_size(model: torch.nn.Module) -> int:
-    """About how many bytes a checkpoint takes: the weights of a model, and Adam's two moments of each."""
-    return 3 * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-
-
 def write_text(path: Path, text: str, append: bool = False, advice: str = SAME_COMMAND) -> None:
     """
     Writes a text file in UTF-8, whole or not at all, or adds text at the end of one. File names in the text that are
@@ -174,15 +167,3 @@ def write_text(path: Path, text: str, append: bool = False, advice: str = SAME_C
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all; see [`write_text`]."""
     write_text(path, json.dumps(value, indent=2))
-
-
-def share_weights(folder: str | Path) -> None:
-    """
-    Gives the weights in the folder of a model the permissions of its `config.json`.
-
-    Files of weights are written under a temporary name, which makes them readable by their owner alone.
-    """
-    config = Path(folder) / "config.json"
-    if config.is_file():
-        for weights in Path(folder).glob("*.safetensors"):
-            weights.chmod(config.stat().st_mode & 0o777)

@@ -3,21 +3,14 @@
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
+from feature_extraction.loading import is_path
 from run_scripts.common.errors import as_user_error
 
 
 def hub_name(name: str | None) -> str | None:
     """Returns the name of a model or data set if it is one on the Hub, and `None` if it is a path or nothing."""
-    if name is None or Path(name).exists():
-        return None
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return None
-    return name
+    return None if name is None or Path(name).exists() or is_path(name) else name
 
 
 def create_hub_repository(name: str | None, output_dir: str | Path, repo_type: str = "model") -> str:

@@ -66,6 +66,15 @@ def _characters(font_file: str) -> frozenset[int]:
 
 
 @contextmanager
+def optional_plot(name: str | Path) -> Iterator[None]:
+    """Makes an error in the block, which draws the plot of this name, a warning: the results do not depend on it."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning(f"{name} could not be drawn: {type(error).__name__}: {error}")
+
+
+@contextmanager
 def saved_figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """Creates a figure, with its size in inches, and saves it at the end of the block."""
     # Names are shown as they are written: matplotlib would take what stands between two `$` as a formula.

@@ -47,6 +47,11 @@ def joined_processes(cpu: bool = False) -> Iterator[PartialState]:
         state.destroy_process_group()
 
 
+def find_device() -> torch.device:
+    """The device of this process: an accelerator, if there is one and `ACCELERATE_USE_CPU` does not forbid it."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
+
+
 def count_processes() -> int:
     """How many processes the launcher has started, on all machines."""
     return int(os.environ.get("WORLD_SIZE", "1"))

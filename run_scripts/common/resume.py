@@ -93,7 +93,7 @@ class PartStore:
             names = json.loads(path.read_text())["files"]
             missing = [name for name in names if not (self.output_dir / name).exists()]
             if missing:
-                logger.warning(f"{', '.join(missing)} in {self.output_dir} is missing: the run continues from there.")
+                logger.warning(f"Missing in {self.output_dir}: {', '.join(missing)}: the run continues from there.")
             for name in names:
                 (self.output_dir / name).unlink(missing_ok=True)
             path.unlink()

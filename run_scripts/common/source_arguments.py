@@ -3,16 +3,18 @@
 from dataclasses import dataclass, field
 
 
+# What every script reads.
+DATA = (
+    "an audio file, a folder of audio files, a folder or glob of Parquet or tar files, a CSV or JSON Lines file, a "
+    "list of files (.txt), or a data set on the Hub"
+)
+
+
 @dataclass
 class DatasetArguments:
     """A data set, and its audio column."""
 
-    dataset_name: str = field(
-        metadata={
-            "help": "A folder of audio files, a folder or glob of Parquet or tar files, a CSV or JSON Lines file, a "
-            "list of files (.txt), or a data set on the Hub."
-        }
-    )
+    dataset_name: str = field(metadata={"help": f"The recordings: {DATA}."})
     dataset_config_name: str | None = field(
         default=None, metadata={"help": "The configuration of a data set on the Hub."}
     )

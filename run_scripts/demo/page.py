@@ -18,7 +18,7 @@ from run_scripts.detection.timeline import draw_timeline, pooled_spectrogram, ti
 from run_scripts.embedding.arguments import CHECKPOINT
 from run_scripts.embedding.encode import embed_files
 from run_scripts.embedding.parts import read_settings
-from run_scripts.embedding.search import Index, load_own_model
+from run_scripts.embedding.search import Index, load_own_model, name_row
 
 
 # The classes and the log-mel spectrogram are those of this much of a recording, in seconds.
@@ -66,7 +66,7 @@ class Demo:
         except BadClipError as error:
             raise gr.Error(str(error)) from error
         features = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
-        rows = [[f"{hit['similarity']:.3f}", name_hit(hit), hit.get("label")] for hit in hits]
+        rows = [[f"{hit['similarity']:.3f}", name_row(hit, shorten(hit["path"])), hit.get("label")] for hit in hits]
         picture = timeline or draw(features["input_values"][0].T.numpy(), self.extractor)
         return hits, rows, self.classify(features), events, picture
 
@@ -97,10 +97,9 @@ class Demo:
         return rows, figure
 
 
-def name_hit(hit: dict[str, Any]) -> str:
-    """The end of a clip's path, and the time of a window."""
-    name = "/".join(Path(hit["path"]).parts[-3:]) if hit["path"] else f"clip {hit['clip']}"
-    return f"{name}@{hit['time']:.2f}" if "time" in hit else name
+def shorten(path: str | None) -> str | None:
+    """The end of a path."""
+    return path and "/".join(Path(path).parts[-3:])
 
 
 def draw(log_mel: np.ndarray, extractor: COLAFeatureExtractor) -> Figure:

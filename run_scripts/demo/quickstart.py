@@ -1,6 +1,5 @@
 """The quickstart from start to end: `run_scripts/quickstart.py` runs it."""
 
-import json
 import re
 from pathlib import Path
 
@@ -11,10 +10,11 @@ from datasets import Dataset, DatasetDict
 from feature_extraction import COLAFeatureExtractor, load_audio_dataset
 from run_scripts.benchmark.probes import linear_evaluation
 from run_scripts.benchmark.tables import format_table
+from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
-from run_scripts.common.files import make_output_dir
+from run_scripts.common.files import make_output_dir, write_json
 from run_scripts.common.plots import plot_accuracy_bars, plot_embedding_map
-from run_scripts.embedding.embedders import LOG_MEL, load_encoders, log_mel_statistics
+from run_scripts.embedding.embedders import LOG_MEL, encoder_embedder, log_mel_statistics, name_kind
 from run_scripts.embedding.encode import embed_split
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.recipes import ModelSettings
@@ -87,8 +87,12 @@ def compare(train_clips: Dataset, test_clips: Dataset, seed: int, name: str, out
     Prints, draws and returns the accuracy in % of linear evaluation of each method on the test clips, and draws a map
     of the embeddings of all clips.
     """
-    embedders = {LOG_MEL: log_mel_statistics(COLAFeatureExtractor())} | load_encoders([str(output_dir)], seed)
-    embedders["COLA, frozen"] = embedders.pop(output_dir.name)
+    checkpoint = str(output_dir)
+    embedders = {
+        LOG_MEL: log_mel_statistics(COLAFeatureExtractor()),
+        f"{name_kind(checkpoint)}, random": encoder_embedder(*load_encoder(checkpoint, seed)),
+        "COLA, frozen": encoder_embedder(*load_encoder(checkpoint)),
+    }
     (train_vectors, _), (test_vectors, _) = (
         embed_split(embedders, clips, name) for clips in (train_clips, test_clips)
     )
@@ -108,7 +112,7 @@ def compare(train_clips: Dataset, test_clips: Dataset, seed: int, name: str, out
     print(f"\nLinear evaluation on {len(test_clips)} held-out clips of {len(classes)} classes, accuracy in %:\n")
     print(format_table(pd.DataFrame.from_dict({name: results}, orient="index")))
     plot_accuracy_bars({name: results}, output_dir / "comparison.png")
-    (output_dir / "results.json").write_text(json.dumps(results, indent=2))
+    write_json(output_dir / "results.json", results)
     return results
 
 

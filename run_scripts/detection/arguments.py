@@ -14,12 +14,6 @@ from run_scripts.common.source_arguments import SourceArguments
 
 @dataclass
 class DetectionArguments(SourceArguments):
-    dataset_name: str = field(
-        metadata={
-            "help": "The recordings: an audio file of any length, a folder of audio files, a list of files (.txt), a "
-            "folder or glob of Parquet or tar files, a CSV or JSON Lines file, or a data set on the Hub."
-        }
-    )
     dataset_split: str | None = field(default=None, metadata={"help": "The split to read. Defaults to all splits."})
     model_name_or_path: str = field(
         kw_only=True,
@@ -31,15 +25,12 @@ class DetectionArguments(SourceArguments):
     )
 
     def __post_init__(self) -> None:
-        for name in ("dataset_name", "model_name_or_path", "output_dir"):
-            if not getattr(self, name).strip():
-                raise UserError(f"--{name} is empty.")
         if self.max_plots < 0:
             raise UserError(f"--max_plots must be at least 0, got {self.max_plots}.")
 
     @property
     def output_path(self) -> Path:
-        return Path(self.output_dir).expanduser()
+        return Path(self.output_dir)
 
 
 @dataclass

@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 from feature_extraction import BadClipError, Clip
-from run_scripts.common.errors import UserError
 from run_scripts.common.files import remove_temporary_files
+from run_scripts.common.plots import optional_plot
 from run_scripts.common.quiet import quiet_libraries
-from run_scripts.common.skipped import SKIPPED, count_kinds, write_skipped
+from run_scripts.common.skipped import SKIPPED, count_kinds, nothing_usable, write_skipped
 from run_scripts.common.source import load_splits
 from run_scripts.detection.arguments import DetectionArguments, EventArguments
 from run_scripts.detection.detector import Detector, Timeline
@@ -63,22 +63,16 @@ def detect_sounds(args: DetectionArguments, event_args: EventArguments) -> Path:
             name = name_output(clip)
             write_label_track(folder / LABEL_TRACKS / f"{name}.txt", timeline.events)
             if summary.num_recordings <= args.max_plots:
-                draw(clip, timeline, detector, folder / PLOTS / f"{name}.png")
+                path = folder / PLOTS / f"{name}.png"
+                with optional_plot(path):
+                    plot_timeline(timeline, clip.audio, detector.extractor, args.threshold, path, Path(clip.name).name)
         write_skipped(folder, notes)
         if summary.num_recordings == 0:
-            raise UserError(f"No recording could be used: {folder / SKIPPED} lists the reasons.")
+            raise nothing_usable(folder, notes)
     if notes:
         logger.warning(f"Skipped: {count_kinds(notes)}; {folder / SKIPPED} lists them.")
     logger.info(f"{summary}\n{folder} has {CSV}, {PARQUET}, and the folders {LABEL_TRACKS} and {PLOTS}.")
     return folder / CSV
-
-
-def draw(clip: Clip, timeline: Timeline, detector: Detector, path: Path) -> None:
-    """Draws the plot of a recording. One that cannot be drawn is a warning."""
-    try:
-        plot_timeline(timeline, clip.audio, detector.extractor, detector.args.threshold, path, Path(clip.name).name)
-    except Exception as error:
-        logger.warning(f"The plot {path} could not be drawn: {type(error).__name__}: {error}")
 
 
 class OutputNames:

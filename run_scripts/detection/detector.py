@@ -1,4 +1,4 @@
-"""When a recording contains which sound: the scores of a classifier over time, and the events in them."""
+"""Which sounds a recording contains, and when: the scores of a classifier over time, and the events in them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -12,6 +12,7 @@ from feature_extraction import SILENCE, AudioFile, BadClipError, open_audio
 from modeling_cola import COLAConfig, COLAForAudioClassification
 from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
 from run_scripts.common.errors import UserError
+from run_scripts.common.processes import find_device
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.detection.arguments import EventArguments
 from run_scripts.embedding.encode import EmbeddedClip
@@ -121,7 +122,7 @@ class Detector:
                 )
             self.extractor = load_extractor(checkpoint)
             model = load_checkpoint(COLAForAudioClassification, checkpoint).eval()
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(find_device())
         self.window_samples, self.hop = self.extractor.num_samples(config.window_size), self._hop_samples()
         names = [config.id2label[i] for i in range(config.num_labels)]
         for name in (args.labels or []) + (args.ignore_labels or []):
@@ -152,14 +153,14 @@ class Detector:
 
         Args:
             clips (`Iterable`):
-                Pairs of anything that tells the recording, and its audio, as [`load_audio`] takes it. In place of the
-                audio there may be a [`BadClipError`], which is returned.
+                Pairs of a key, which may be anything, and the recording's audio, as [`load_audio`] takes it. In place
+                of the audio there may be a [`BadClipError`], which is returned.
             watch (`Callable`, *optional*):
                 Passes on the chunks of a recording, for example to show the progress.
 
         Returns:
-            `Iterator`: For each recording, in their order, what tells it and its [`Timeline`], or the [`BadClipError`]
-            that says why it cannot be used.
+            `Iterator`: For each recording, in their order, its key and its [`Timeline`], or the [`BadClipError`] that
+            says why it cannot be used.
         """
         for key, source in clips:
             try:

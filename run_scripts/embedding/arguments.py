@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from run_scripts.common.errors import UserError
-from run_scripts.common.source_arguments import SourceArguments
+from run_scripts.common.source_arguments import DATA, SourceArguments
 
 
 CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
@@ -14,11 +14,7 @@ CHECKPOINT = Path(__file__).parents[2] / "modeling_cola" / "cola-compact"
 class EmbeddingArguments(SourceArguments):
     dataset_name: str | None = field(
         default=None,
-        metadata={
-            "help": "The clips: a folder of audio files, a folder or glob of Parquet or tar files, a CSV or JSON "
-            "Lines file, a list of files (.txt), a single audio file, or a data set on the Hub. Not needed to search "
-            "or to map what is embedded already."
-        },
+        metadata={"help": f"The clips: {DATA}. Not needed to search or to map what is embedded already."},
     )
     dataset_split: str | None = field(default=None, metadata={"help": "The split to embed. Defaults to all splits."})
     output_dir: str = field(
@@ -60,9 +56,7 @@ class EmbeddingArguments(SourceArguments):
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UserError(f"--top_k must be at least 1, got {self.top_k}.")
-        if self.dataset_name is not None and not self.dataset_name.strip():
-            raise UserError("--dataset_name is empty: name a folder or a data set.")
 
     @property
     def output_path(self) -> Path:
-        return Path(self.output_dir).expanduser()
+        return Path(self.output_dir)

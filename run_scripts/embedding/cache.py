@@ -129,11 +129,8 @@ def _hash_clip(clip: dict[str, Any]) -> bytes:
 @lru_cache(maxsize=2**20)
 def _hash_file(path: str, size: int, modified: int) -> bytes:
     """Reads a file once for each size and time of modification."""
-    digest = xxh3_128()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
+        return hashlib.file_digest(file, xxh3_128).digest()
 
 
 def cut_windows(waveform: np.ndarray, num_samples: int) -> list[np.ndarray]:
@@ -161,11 +158,20 @@ def embed_cached(
     Returns the embeddings of a data set's clips by a frozen encoder, from the cache if they are in it.
 
     Args:
+        model ([`COLAModel`]), extractor ([`COLAFeatureExtractor`]):
+            The encoder and its feature extractor.
+        dataset (`Dataset`), audio_column (`str`), label_column (`str`):
+            The clips, and the names of the columns of their audio and their labels.
+        cache_dir (`str` or `os.PathLike`):
+            The folder of the cache, which has an entry for each encoder and list of clips.
         random_windows (`bool`, *optional*, defaults to `False`):
             Whether to embed windows of each clip one by one. They stand in for the random segments of which the paper
             trains. Otherwise, each clip has one vector, the mean over its windows.
         num_workers (`int`, *optional*, defaults to 0):
             The number of worker processes that decode clips.
+
+    Returns:
+        [`Embeddings`]: The vectors of all clips, and their labels.
 
     Raises:
         `OSError`: If the entry cannot be written.

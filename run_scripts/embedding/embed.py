@@ -15,7 +15,7 @@ from modeling_cola import COLAModel
 from run_scripts.common.checkpoints import load_encoder
 from run_scripts.common.errors import UserError
 from run_scripts.common.files import write_json, written_whole
-from run_scripts.common.processes import name_share
+from run_scripts.common.processes import find_device, name_share
 from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.resume import Part, PartStore, check_settings, is_whole
 from run_scripts.common.skipped import SKIPPED, count_kinds, nothing_usable, write_skipped
@@ -70,7 +70,9 @@ def embed_dataset(args: EmbeddingArguments) -> list[Path]:
     if processes.is_main_process:
         settings = collect_settings(args, source, model, extractor)
         settings["files"] = hash_files(args.dataset_name, splits, source.audio_column, exclude=folder)
-        begin(folder, settings, count_pieces(source, processes.num_processes))
+        pieces = count_pieces(source, processes.num_processes)
+        window_seconds = model.config.window_size * extractor.hop_length / extractor.sampling_rate
+        begin(folder, settings, {"num_pieces": pieces, "window_seconds": window_seconds})
     processes.wait_for_everyone()
     write_share(source, model, extractor, folder, args.windows)
     processes.wait_for_everyone()
@@ -79,17 +81,17 @@ def embed_dataset(args: EmbeddingArguments) -> list[Path]:
     return find_parts(folder)
 
 
-def begin(folder: Path, settings: dict[str, Any], num_pieces: int) -> None:
+def begin(folder: Path, settings: dict[str, Any], facts: dict[str, Any]) -> None:
     """
-    Writes the settings of a new run, with the number of pieces that it divides the source into, or checks that those
-    of the run to go on with are the same.
+    Writes the settings of a new run, with facts that follow from them or need not be the same when it is resumed, or
+    checks that the settings are those of the run to go on with.
     """
     if (folder / SETTINGS).exists():
         earlier = read_settings(folder)
         check_files(folder, earlier, settings)
         check_settings(folder, earlier, settings | {"files": earlier.get("files")})
     else:
-        write_json(folder / SETTINGS, settings | {"num_pieces": num_pieces})
+        write_json(folder / SETTINGS, settings | facts)
     PartStore(folder).remove_temporary_files()
     sequences = []
     for store in find_sequences(folder):
@@ -141,7 +143,7 @@ def load_model(checkpoint: str | None) -> tuple[COLAModel, COLAFeatureExtractor]
     """Loads a checkpoint, by default cola-compact, to the device of this process, which is a GPU if there is one."""
     with quiet_libraries(warnings=True):
         model, extractor = load_encoder(checkpoint or str(CHECKPOINT))
-    return model.to(PartialState().device).eval(), extractor
+    return model.to(find_device()).eval(), extractor
 
 
 def _full_name(name: str) -> str:

@@ -1,14 +1,13 @@
 """Embedders, which turn clips into vectors: by a frozen encoder, or by statistics of the log-mel spectrogram."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAModel, COLAModelOutput
-from run_scripts.common.checkpoints import load_config, load_encoder
+from run_scripts.common.checkpoints import load_config
 
 
 LOG_MEL = "log-mel statistics"
@@ -79,17 +78,3 @@ def name_kind(checkpoint: str) -> str:
     names += ["compact_channels", "compact_depth"] if config.encoder == "compact" else ["zero_init_residual"]
     changed = [f"{name} {settings[name]}" for name in names if settings[name] != defaults[name]]
     return config.encoder + (f" ({', '.join(changed)})" if changed else "")
-
-
-def load_encoders(checkpoints: list[str], seed: int) -> dict[str, Embedder]:
-    """
-    Builds the embedder of each checkpoint, under the last part of its name, and of each kind of encoder among them one
-    with random weights, drawn with this seed.
-    """
-    embedders = {}
-    for checkpoint in checkpoints:
-        random_name = f"{name_kind(checkpoint)}, random"
-        if random_name not in embedders:
-            embedders[random_name] = encoder_embedder(*load_encoder(checkpoint, seed))
-        embedders[Path(checkpoint).name] = encoder_embedder(*load_encoder(checkpoint))
-    return embedders

@@ -37,23 +37,21 @@ def batch_by_samples(
     items: Iterable[Item],
     num_samples: Callable[[Item], int],
     max_items: int,
-    max_samples: int | None = None,
     padded: bool = True,
 ) -> Iterator[list[Item]]:
     """
-    Groups items into batches, in their order, of at most `max_items` items and `max_samples` samples, by default
-    `SAMPLES_AT_ONCE`, so that one long recording does not exhaust the memory. An item that is longer than a batch may
-    be is a batch of its own. Items are consumed one by one.
+    Groups items into batches, in their order, of at most `max_items` items and `SAMPLES_AT_ONCE` samples, so that one
+    long recording does not exhaust the memory. An item that is longer than a batch may be is a batch of its own. Items
+    are consumed one by one.
 
     With `padded`, all items of a batch count as much as its longest one, to which they are padded.
     """
-    max_samples = SAMPLES_AT_ONCE if max_samples is None else max_samples
     batch, total, longest = [], 0, 0
     for item in items:
         length = num_samples(item)
         total, longest = total + length, max(longest, length)
         size = longest * (len(batch) + 1) if padded else total
-        if batch and (size > max_samples or len(batch) == max_items):
+        if batch and (size > SAMPLES_AT_ONCE or len(batch) == max_items):
             yield batch
             batch, total, longest = [], length, length
         batch.append(item)
@@ -70,11 +68,11 @@ def embed_in_batches(embed: Embedder, clips: Iterable[tuple[Key, Any]]) -> Itera
         embed (`Embedder`):
             The embedder.
         clips (`Iterable`):
-            Pairs of anything that tells the clip, and its mono waveform at the rate of the embedder. What is not an
-            array, such as the error of a clip that cannot be decoded, is passed on.
+            Pairs of a key, which may be anything, and the clip's mono waveform at the rate of the embedder. What is
+            not an array, such as the error of a clip that cannot be decoded, is passed on.
 
     Returns:
-        `Iterator`: For each clip, in their order, what tells it and what the embedder returns for it.
+        `Iterator`: For each clip, in their order, its key and what the embedder returns for it.
     """
     for group in batch_by_samples(clips, _count_samples, CLIPS_AT_ONCE, padded=False):
         waveforms = [(number, content) for number, (_, content) in enumerate(group) if isinstance(content, np.ndarray)]
@@ -198,12 +196,12 @@ def embed_clips(
         extractor ([`COLAFeatureExtractor`]):
             Its feature extractor.
         clips (`Iterable`):
-            Pairs of anything that tells the clip, and its audio, as [`load_audio`] takes it. In place of the audio
-            there may be a [`BadClipError`], which is returned.
+            Pairs of a key, which may be anything, and the clip's audio, as [`load_audio`] takes it. In place of the
+            audio there may be a [`BadClipError`], which is returned.
 
     Returns:
-        `Iterator`: For each clip, in their order, what tells it and the [`EmbeddedClip`], or the [`BadClipError`] that
-        says why it cannot be used. Take the `chunks` of a clip before you ask for the next one.
+        `Iterator`: For each clip, in their order, its key and the [`EmbeddedClip`], or the [`BadClipError`] that says
+        why it cannot be used. Take the `chunks` of a clip before you ask for the next one.
     """
     embed = encoder_embedder(model, extractor, windows=True)
     decoded = (_decode(key, audio, extractor.sampling_rate) for key, audio in clips)
@@ -224,7 +222,7 @@ class _LongRecording(NamedTuple):
 def _decode(
     key: Key, source: Any, sampling_rate: int
 ) -> tuple[tuple[Key, int], np.ndarray | _LongRecording | BadClipError]:
-    """Returns what tells a clip, with its number of samples, and its waveform or what takes the place of it."""
+    """Returns the key of a clip with its number of samples, and its waveform or what takes the place of it."""
     if isinstance(source, BadClipError):
         return (key, 0), source
     try:

@@ -23,7 +23,7 @@ from run_scripts.common.quiet import quiet_libraries
 from run_scripts.common.source import hash_files, have_files_changed, load_splits
 from run_scripts.embedding.arguments import EmbeddingArguments
 from run_scripts.embedding.parts import read_settings
-from run_scripts.embedding.search import Index
+from run_scripts.embedding.search import Index, name_row
 from run_scripts.embedding.source import Source
 
 
@@ -47,7 +47,6 @@ PLAYED_BY_BROWSERS = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", 
 MAX_AUDIO_BYTES = 2**25
 BYTES_PER_SECOND = 8000  # about as many as a second takes
 MIN_SECONDS, MAX_SECONDS = 0.5, 10.0
-WINDOW_SECONDS = 0.96
 
 # What the script must know to read the clips again.
 SOURCE_SETTINGS = ("dataset_name", "dataset_config_name", "dataset_split", "streaming", "allow_remote_audio")
@@ -182,8 +181,7 @@ def _names(rows: list[dict[str, Any]]) -> Iterator[str]:
     """The paths without what they have in common, each with the time if it is that of a window."""
     common = _common_folder(rows)
     for row in rows:
-        name = os.path.relpath(row["path"], common or ".") if row["path"] else f"clip {row['clip']}"
-        yield f"{name}@{row['time']:.2f}" if "time" in row else name
+        yield name_row(row, os.path.relpath(row["path"], common or ".") if row["path"] else None)
 
 
 def _audio(
@@ -193,13 +191,13 @@ def _audio(
     links, inside = [None] * len(rows), {}
     for number, row in enumerate(rows):
         if not copy_audio and _is_playable(row["path"]):
-            part = f"#t={row['time']:.2f},{row['time'] + WINDOW_SECONDS:.2f}" if "time" in row else ""
+            part = f"#t={row['time']:.2f},{row['time'] + settings['window_seconds']:.2f}" if "time" in row else ""
             links[number] = quote(os.path.relpath(row["path"], folder.resolve())) + part
         else:
             inside.setdefault(row["clip"], []).append(number)
     if not inside or settings["dataset_name"] is None:  # the data of a copy are not here
         return links
-    longest = WINDOW_SECONDS if "time" in rows[0] else MAX_SECONDS
+    longest = settings["window_seconds"] if "time" in rows[0] else MAX_SECONDS
     seconds = MAX_AUDIO_BYTES / BYTES_PER_SECOND / sum(map(len, inside.values()))
     if seconds < MIN_SECONDS:
         step = math.ceil(MIN_SECONDS / seconds)

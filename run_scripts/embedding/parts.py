@@ -17,7 +17,7 @@ from run_scripts.embedding.arguments import CHECKPOINT
 
 SETTINGS = "settings.json"
 PARTS = "part-*.parquet"
-# The key under which a part says from which number on its clips, and those before them in its sequence, are counted.
+# The key, in a part's metadata, of the number of the first clip of its sequence.
 FIRST_CLIP = b"first_clip"
 
 # Rows that wait in memory to be written together.
@@ -37,7 +37,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     if not path.exists():
         raise MissingFileError(f"{folder} holds no vectors: pass --dataset_name to embed clips first.")
-    settings = {"num_pieces": 1} | json.loads(path.read_text())
+    settings = {"num_pieces": 1, "window_seconds": 0.96} | json.loads(path.read_text())
     return settings | {"model_name_or_path": settings["model_name_or_path"] or str(CHECKPOINT)}
 
 

@@ -201,15 +201,18 @@ def embed_query(model: COLAModel, extractor: COLAFeatureExtractor, query: str) -
         number -= len(chunk)
 
 
+def name_row(row: dict[str, Any], path: str | None) -> str:
+    """Names a row for readers: its path, as it is to be shown, or else its number; and the time of a window."""
+    name = path or f"clip {row['clip']}"
+    return f"{name}@{row['time']:.2f}" if "time" in row else name
+
+
 def format_hits(query: str, hits: list[dict[str, Any]]) -> str:
     """Formats what a search found, a line for each row: similarity, path, time and label."""
     lines = [query]
     for hit in hits:
-        place = hit["path"] or f"clip {hit['clip']}"
-        if "time" in hit:
-            place += f"@{hit['time']:.2f}"
         label = f"  ({hit['label']})" if hit.get("label") else ""
-        lines.append(f"  {hit['similarity']:6.3f}  {place}{label}")
+        lines.append(f"  {hit['similarity']:6.3f}  {name_row(hit, hit['path'])}{label}")
     return "\n".join(lines)
 
 

@@ -44,4 +44,4 @@ class PreparationArguments:
 
     @property
     def output_path(self) -> Path:
-        return Path(self.output_dir).expanduser()
+        return Path(self.output_dir)

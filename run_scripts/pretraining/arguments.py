@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from run_scripts.common.errors import UserError
-from run_scripts.common.source_arguments import SourceArguments
+from run_scripts.common.source_arguments import DATA, SourceArguments
 from run_scripts.pretraining.recipes import RECIPES
 
 
@@ -32,8 +32,8 @@ class DataArguments(SourceArguments):
     dataset_name: list[str] | None = field(
         default=None,
         metadata={
-            "help": "A folder of audio files, a folder or glob of Parquet or tar files, or a data set on the Hub. If "
-            "there are several, every batch has pairs of each. Without any, all pairs are synthetic."
+            "help": f"The recordings: {DATA}. If there are several, every batch has pairs of each. Without any, all "
+            "pairs are synthetic."
         },
     )
     mixing_weights: list[float] | None = field(

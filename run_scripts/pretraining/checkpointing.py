@@ -16,8 +16,9 @@ from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
 
 from feature_extraction import ClipNote, Position, ReaderState
+from run_scripts.common.checkpoints import checkpoint_size
 from run_scripts.common.errors import FileError, MissingFileError, UserError
-from run_scripts.common.files import checkpoint_size, make_output_dir, written_whole
+from run_scripts.common.files import format_size, make_output_dir, written_whole
 from run_scripts.common.resume import check_settings, find_checkpoints, find_newest_whole
 from run_scripts.common.skipped import count_by_kind
 from run_scripts.pretraining.arguments import PretrainingArguments
@@ -106,8 +107,8 @@ def prepare_output_dir(output_dir: Path, model: torch.nn.Module, save_total_limi
     free = shutil.disk_usage(output_dir).free
     if free < needed:
         raise FileError(
-            f"--output_dir {output_dir} is on a disk with {free / 1e6:.0f} MB free, but {num_checkpoints} "
-            f"checkpoints take {needed / 1e6:.0f} MB: make room, or lower --save_total_limit."
+            f"--output_dir {output_dir} is on a disk with {format_size(free)} free, but {num_checkpoints} "
+            f"checkpoints take {format_size(needed)}: make room, or lower --save_total_limit."
         )
 
 

@@ -78,6 +78,8 @@ CONTRASTIVE_SETTINGS = (
     "bilinear_init_diagonal",
     "decorrelation_weight",
 )
+# Those of them that no weights depend on, so that a run may set them for a checkpoint.
+LOSS_SETTINGS = ("temperature", "decorrelation_weight")
 
 
 # Settings that are shares of a whole.

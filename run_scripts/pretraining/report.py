@@ -1,6 +1,5 @@
 """What a run leaves behind: the model, its card, its plots, and a copy of them on the Hub."""
 
-import json
 import logging
 import math
 from dataclasses import asdict
@@ -14,9 +13,15 @@ from huggingface_hub import EvalResult, HfApi, ModelCardData
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAForPreTraining, COLAPreTrainedModel
 from run_scripts.common.cards import write_card
-from run_scripts.common.files import share_weights
+from run_scripts.common.checkpoints import share_weights
+from run_scripts.common.files import write_json
 from run_scripts.common.hub import hub_name
-from run_scripts.common.plots import plot_embedding_map, plot_similarity_matrix, plot_training_curves
+from run_scripts.common.plots import (
+    optional_plot,
+    plot_embedding_map,
+    plot_similarity_matrix,
+    plot_training_curves,
+)
 from run_scripts.pretraining.arguments import DataArguments, PretrainingArguments
 from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.recipes import CONTRASTIVE_SETTINGS, ModelSettings, TrainingSettings
@@ -69,7 +74,7 @@ def save_results(
     # JSON has no infinity.
     arguments = {name: None if value == math.inf else value for name, value in settings.items()}
     saved = {"arguments": arguments, "history": state.history, "best_step": state.best_step}
-    (output_dir / "training_state.json").write_text(json.dumps(saved, indent=2))
+    write_json(output_dir / "training_state.json", saved)
     write_model_card(state, settings, output_dir)
 
 
@@ -161,13 +166,15 @@ def draw_plots(
 ) -> None:
     """
     Draws the training curves, and of the held-out pairs the similarity matrix, if the objective computes
-    similarities, and a map of their embeddings.
+    similarities, and a map of their embeddings. A plot that cannot be drawn is a warning.
     """
     chance = {"accuracy": 1 / batch_size}
     if isinstance(model, COLAForPreTraining):  # which gathers the positives of all processes
         num_candidates = batch_size * num_processes
         chance = {"loss": np.log(num_candidates), "accuracy": 1 / num_candidates}
-    plot_training_curves(state.history, output_dir / "training_curves.png", chance, f"Pairs of {held_out.kind}")
+    path = output_dir / "training_curves.png"
+    with optional_plot(path):
+        plot_training_curves(state.history, path, chance, f"Pairs of {held_out.kind}")
     if len(held_out) < MIN_RECORDINGS_TO_PLOT:
         logger.info(
             f"Only {len(held_out)} pairs are held out: a similarity matrix and a map need at least "
@@ -179,15 +186,13 @@ def draw_plots(
         segments = torch.cat([held_out.inputs["input_values"], held_out.inputs["positive_values"]])
         embeddings = model.cola(segments.to(model.device)).pooler_output
     if logits is not None:
-        plot_similarity_matrix(logits.float().cpu().numpy(), output_dir / "similarity_matrix.png", held_out.kind)
+        path = output_dir / "similarity_matrix.png"
+        with optional_plot(path):
+            plot_similarity_matrix(logits.float().cpu().numpy(), path, held_out.kind)
     labels = None if held_out.labels is None else held_out.labels * 2  # of the anchors, then of the positives
-    plot_embedding_map(
-        embeddings.float().cpu().numpy(),
-        output_dir / "embedding_map.png",
-        labels,
-        pairs=True,
-        title=f"Held-out pairs of {held_out.kind}, joined by lines (t-SNE of h)",
-    )
+    title, path = f"Held-out pairs of {held_out.kind}, joined by lines (t-SNE of h)", output_dir / "embedding_map.png"
+    with optional_plot(path):
+        plot_embedding_map(embeddings.float().cpu().numpy(), path, labels, pairs=True, title=title)
 
 
 def push_to_hub(output_dir: Path, repo_id: str) -> None:

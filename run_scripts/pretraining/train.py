@@ -24,6 +24,7 @@ from run_scripts.pretraining.loop import PretrainingTrainer
 from run_scripts.pretraining.objectives import OBJECTIVES
 from run_scripts.pretraining.recipes import (
     CONTRASTIVE_SETTINGS,
+    LOSS_SETTINGS,
     RECIPES,
     ModelSettings,
     TrainingSettings,
@@ -86,13 +87,13 @@ def build_model(
         with as_user_error():
             model = objective(config)
         extractor = COLAFeatureExtractor(min_frames=config.window_size)
-    elif chosen:
+    elif of_model := [name for name in chosen if name not in LOSS_SETTINGS]:
         raise UserError(
             f"--model_name_or_path {args.model_name_or_path} has a model of its own: leave out "
-            f"--{', --'.join(chosen)}."
+            f"--{', --'.join(of_model)}."
         )
     else:
-        model = load_checkpoint(objective, args.model_name_or_path)
+        model = load_checkpoint(objective, args.model_name_or_path, **chosen)
         extractor = load_extractor(args.model_name_or_path)
     if args.teacher_name_or_path is not None:
         model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path))

@@ -143,7 +143,7 @@ class LinearProbe:
         self.extractor = extractor
         self.splits, notes = drop_bad_clips(load_labelled(name), name="probe")
         if notes:
-            logger.warning(f"--probe_data: left out {len(notes)} clips ({count_kinds(notes)}).")
+            logger.warning(f"--probe_data: skipped {count_kinds(notes)}.")
 
     def accuracy(self, model: COLAModel) -> float:
         """Test accuracy in % of logistic regression on the embeddings of the clips."""

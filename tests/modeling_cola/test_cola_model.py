@@ -383,26 +383,16 @@ def test_hidden_states_are_those_of_the_valid_windows(encoder):
                 torch.testing.assert_close(stage, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("by_config", [False, True], ids=["argument", "config"])
 @encoders
 @classes
-def test_tuple_holds_the_same_values(cls, encoder):
+def test_tuple_holds_the_same_values(cls, encoder, by_config):
     model = build(cls, encoder)
     inputs = batch_for(cls)
     with torch.no_grad():
-        outputs, values = model(**inputs), model(**inputs, return_dict=False)
-    assert isinstance(values, tuple)
-    for actual, expected in zip(values, outputs.to_tuple(), strict=True):
-        assert torch.equal(actual, expected)
-
-
-@classes
-def test_tuple_by_config(cls):
-    model = build(cls)
-    inputs = batch_for(cls)
-    with torch.no_grad():
         outputs = model(**inputs)
-        model.config.return_dict = False
-        values = model(**inputs)
+        model.config.return_dict = not by_config
+        values = model(**inputs) if by_config else model(**inputs, return_dict=False)
     assert isinstance(values, tuple)
     for actual, expected in zip(values, outputs.to_tuple(), strict=True):
         assert torch.equal(actual, expected)

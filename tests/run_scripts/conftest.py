@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from feature_extraction import COLAFeatureExtractor
 from helpers import pretraining_arguments, write_tones
-from modeling_cola import COLAModel
+from model_helpers import build
+from modeling_cola import COLAForAudioClassification, COLAModel
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +40,15 @@ def embedded(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("embedded")
     run_embedding.main(["--dataset_name", str(tones), "--output_dir", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of three classes with random weights."""
+    folder = tmp_path_factory.mktemp("classifier")
+    build(COLAForAudioClassification, id2label={0: "dog", 1: "cat", 2: "cow"}).save_pretrained(folder)
+    COLAFeatureExtractor().save_pretrained(folder)
     return folder
 
 

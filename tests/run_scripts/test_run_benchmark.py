@@ -303,8 +303,3 @@ def test_methods_that_are_missing_for_a_full_disk_are_an_error(
     with pytest.raises(DiskFullError, match="^three: log-mel statistics, seed 0 is missing from the tables: The disk"):
         run_benchmark.main(arguments(tasks, tmp_path, *more))
     assert "| easy |" in (tmp_path / "results.md").read_text()
-
-
-def test_a_missing_tasks_dir_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="--tasks_dir '.*nowhere' does not exist"):
-        run_benchmark.main(arguments(tmp_path / "nowhere", tmp_path / "out"))

@@ -273,7 +273,7 @@ def test_a_plot_that_cannot_be_drawn_is_a_warning(
 
     monkeypatch.setattr(train, "plot_metrics", fail)
     results = run_classification.main(arguments(tones, tmp_path, "frozen", pretrained))
-    assert "The plots could not be drawn" in caplog.text and "no such colour" in caplog.text
+    assert "could not be drawn" in caplog.text and "no such colour" in caplog.text
     assert json.loads((tmp_path / "results.json").read_text()) == results
     card = (tmp_path / "README.md").read_text()
     assert "| accuracy |" in card and "per_class.png" not in card
@@ -323,7 +323,7 @@ def test_training_stops_early(pretrained: Path, tmp_path: Path, steps: list[int]
         (["--early_stopping_patience", "0"], "--early_stopping_patience must be at least 1"),
         (["--early_stopping_patience", "2"], "4 clips held out of 'train' are too few. Add the split"),
         (["--early_stopping_patience", "2", "--eval_strategy", "no"], "needs --load_best_model_at_end True, and an"),
-        (["--dataset_name", ""], "--dataset_name is empty: name a folder or a data set"),
+        (["--dataset_name", ""], "--dataset_name is empty"),
         (["--report_to", "nope"], "--report_to must be none or some of the .* got nope"),
         (["--learning_rate", "nan"], "--learning_rate must be at least 0, got nan"),
         (["--learning_rate", "inf"], "--learning_rate must be at least 0, got inf"),
@@ -503,11 +503,6 @@ def test_gradient_checkpointing_makes_no_difference_to_vectors(tones: Path, pret
 def test_frozen_batch_norm_is_for_fine_tuning(tones: Path, pretrained: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="--freeze_batch_norm is for --mode fine-tuned, got --mode frozen"):
         run_classification.main([*arguments(tones, tmp_path, "frozen", pretrained), "--freeze_batch_norm"])
-
-
-def test_an_unknown_mode_is_named(tones: Path, tmp_path: Path):
-    with pytest.raises(ValueError, match="--mode must be one of"):
-        run_classification.main(arguments(tones, tmp_path, "linear"))
 
 
 def test_a_broken_clip_is_named(tmp_path: Path):

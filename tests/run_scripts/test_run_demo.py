@@ -6,24 +6,13 @@ from pathlib import Path
 import pytest
 
 from browser import browser  # noqa: F401
-from feature_extraction import COLAFeatureExtractor
-from model_helpers import build, run_script
-from modeling_cola import COLAForAudioClassification
+from model_helpers import run_script
 from run_scripts import run_demo
 from run_scripts.demo.arguments import DemoArguments
 from run_scripts.embedding.search import Index, load_own_model
 
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of three classes with random weights."""
-    folder = tmp_path_factory.mktemp("classifier")
-    build(COLAForAudioClassification, id2label={0: "dog", 1: "cat", 2: "cow"}).save_pretrained(folder)
-    COLAFeatureExtractor().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

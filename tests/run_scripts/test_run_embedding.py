@@ -228,7 +228,7 @@ def test_a_part_that_is_missing_is_noticed_and_made_again(tmp_path: Path, monkey
     Index(out)
     assert f"{out} is not complete" in caplog.text
     run(out, "--dataset_name", data)
-    assert f"part-00001.parquet in {out} is missing: the run continues from there" in caplog.text
+    assert f"Missing in {out}: part-00001.parquet: the run continues from there" in caplog.text
     assert first.stat().st_mtime_ns == time and [row["clip"] for row in whole] == list(rows(out)["clip"])
     for row, again in zip(whole, rows(out).to_list(), strict=True):
         np.testing.assert_allclose(row.pop("vector"), again.pop("vector"), atol=1e-5)

@@ -10,7 +10,8 @@ import torch
 from datasets import DatasetDict
 
 from feature_extraction import AudioDecodingError, BadClipError, CorruptShardError, load_audio_dataset
-from helpers import write_tones
+from feature_extraction.lost_clips import stand_in
+from helpers import audio_dataset, write_tones
 from run_scripts.classification import bad_clips
 from run_scripts.classification.bad_clips import drop_bad_clips, suggest_skipping
 from run_scripts.common.skipped import SKIPPED, count_kinds, read_notes, write_skipped
@@ -38,6 +39,15 @@ def test_bad_clips_of_every_kind_are_left_out(splits: DatasetDict, num_workers: 
     assert [f"{name.parent.name}/{name.stem}" for name in names] == ["a/0", "a/3", "b/1", "b/2"]
     assert count_kinds(notes) == "1 damaged, 1 empty, 1 missing, 1 not finite"
     assert all(note.name in note.reason for note in notes)
+
+
+def test_clips_that_are_lost_together_count_by_their_number(splits: DatasetDict, tmp_path: Path):
+    clips = [
+        {"bytes": Path(row["audio"]["path"]).read_bytes(), "path": None} for row in splits["train"].select([0, 3])
+    ]
+    lost = stand_in("shard.tar", "shard.tar is damaged.", num_clips=40)
+    _, notes = drop_bad_clips(DatasetDict(train=audio_dataset([*clips, lost])))
+    assert count_kinds(notes) == "40 corrupt shard"
 
 
 def test_the_list_is_written_and_read(splits: DatasetDict, tmp_path: Path):

@@ -17,7 +17,7 @@ from run_scripts import run_embedding, run_pretraining
 from run_scripts.benchmark.methods import list_methods
 from run_scripts.classification.arguments import ModelArguments
 from run_scripts.classification.train import build_model
-from run_scripts.common.checkpoints import load_checkpoint, load_encoder
+from run_scripts.common.checkpoints import load_checkpoint, load_encoder, share_weights
 from run_scripts.common.errors import UserError
 
 
@@ -114,3 +114,11 @@ def test_every_script_refuses_them(checkpoint: Path, tones: Path, tmp_path: Path
     distillation = ("--objective", "distillation", "--teacher_name_or_path", name)
     with pytest.raises(UserError, match=message):
         run_pretraining.main(pretraining_arguments(tones, out, *distillation))
+
+
+def test_weights_get_the_permissions_of_their_neighbours(tmp_path: Path):
+    for name, mode in (("config.json", 0o664), ("model.safetensors", 0o600)):
+        (tmp_path / name).write_text(json.dumps({}))
+        (tmp_path / name).chmod(mode)
+    share_weights(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o664

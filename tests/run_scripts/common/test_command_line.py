@@ -110,6 +110,7 @@ def test_errors_of_workers_are_told_apart_as_well(capsys: pytest.CaptureFixture)
 @dataclass
 class Arguments:
     name: str = field(metadata={"help": "A name."})
+    output_dir: str = field(default="out", metadata={"help": "A folder."})
     count: int = field(default=1, metadata={"help": "A number."})
 
     def __post_init__(self) -> None:
@@ -126,7 +127,14 @@ class Arguments:
         (["--name", "a", "--count", "two"], "argument --count: invalid int value: 'two'; "),
         (["--name", "a", "--count", "-1"], "--count must be at least 0, got -1."),
         (["--name"], "argument --name: expected one argument; "),
+        (["--name", "a", "--output_dir", " "], "--output_dir is empty."),
     ],
 )
 def test_wrong_arguments_are_mistakes(argv, message, capsys: pytest.CaptureFixture):
     assert message_of(lambda: ArgumentParser(Arguments).parse(argv), capsys).startswith(message)
+
+
+def test_the_home_of_the_user_is_found_where_the_shell_does_not_look_for_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (arguments,) = ArgumentParser(Arguments).parse(["--name=a", "--output_dir=~/out"])
+    assert arguments.output_dir == "/home/me/out"

@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, full disks, and the permissions of weights."""
 
 import errno
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +12,6 @@ from run_scripts.common.files import (
     is_disk_full,
     remove_temporary_files,
     report_full_disk,
-    share_weights,
     write_text,
     written_whole,
 )
@@ -97,11 +95,3 @@ def test_what_a_kill_left_is_removed(tmp_path: Path):
 def test_text_keeps_names_that_are_not_utf8(tmp_path: Path):
     write_text(tmp_path / "list.tsv", "k\udcffä")
     assert (tmp_path / "list.tsv").read_bytes() == b"k\xff\xc3\xa4"
-
-
-def test_weights_get_the_permissions_of_their_neighbours(tmp_path: Path):
-    for name, mode in (("config.json", 0o664), ("model.safetensors", 0o600)):
-        (tmp_path / name).write_text(json.dumps({}))
-        (tmp_path / name).chmod(mode)
-    share_weights(tmp_path)
-    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o664

@@ -10,7 +10,7 @@ def test_names_on_the_hub_are_kept(name: str):
     assert hub_name(name) == name
 
 
-@pytest.mark.parametrize("name", [None, "/data/clips", "data/*.parquet", "a/b/c"])
+@pytest.mark.parametrize("name", [None, "/data/clips", "data/*.parquet", "a/b/c", "clips.csv", "me/clip.wav"])
 def test_paths_are_not_names(name: str | None):
     assert hub_name(name) is None
 

@@ -16,7 +16,6 @@ import torch
 
 from browser import browser, open_page  # noqa: F401
 from feature_extraction import COLAFeatureExtractor, load_audio
-from model_helpers import build
 from modeling_cola import COLAForAudioClassification
 from run_scripts import run_demo
 from run_scripts.demo import runtime
@@ -84,15 +83,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return runtime._pack(tmp_path_factory.mktemp("runtime"))
     except ValueError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of three classes with random weights."""
-    folder = tmp_path_factory.mktemp("classifier")
-    build(COLAForAudioClassification, id2label={0: "dog", 1: "cat", 2: "cow"}).save_pretrained(folder)
-    COLAFeatureExtractor().save_pretrained(folder)
-    return folder
 
 
 def write_page(*arguments: str) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from browser import browser, open_page  # noqa: F401
+from feature_extraction import COLAFeatureExtractor
 from helpers import audio_dataset
+from modeling_cola import COLAConfig, COLAModel
 from run_scripts import run_embedding
 from run_scripts.embedding import map as clip_map
 from run_scripts.embedding.search import Index
@@ -82,6 +84,15 @@ def test_clips_without_folders_and_audio_that_has_changed(
     run_embedding.main(arguments[2:])
     assert not any(point["audio"] for point in page_data(tmp_path / "out")["points"])
     assert "have changed since they were embedded: their audio is left out" in caplog.text
+
+
+def test_windows_are_played_as_long_as_the_model_hears_them(tones: Path, tmp_path: Path):
+    config = COLAConfig(encoder="compact", compact_channels=8, hidden_size=16, window_size=48, window_hop=48)
+    COLAModel(config).save_pretrained(tmp_path / "short")
+    COLAFeatureExtractor(min_frames=48).save_pretrained(tmp_path / "short")
+    arguments = ["--model_name_or_path", str(tmp_path / "short"), "--dataset_name", str(tones / "low"), "--windows"]
+    run_embedding.main([*arguments, "--output_dir", str(tmp_path / "out"), "--map"])
+    assert page_data(tmp_path / "out")["points"][0]["audio"].endswith("#t=0.00,0.48")
 
 
 def test_audio_is_copied_into_the_page_if_asked_to(embedded: Path, tmp_path: Path):

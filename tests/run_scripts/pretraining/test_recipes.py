@@ -101,3 +101,11 @@ def test_starts_from_a_checkpoint(pretrained: Path):
     expected = COLAForPreTraining.from_pretrained(pretrained).state_dict()
     model, _ = build_model(PretrainingArguments("out", model_name_or_path=str(pretrained)))
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_the_loss_may_be_set_for_a_checkpoint(pretrained: Path):
+    args = PretrainingArguments("out", model_name_or_path=str(pretrained))
+    model, _ = build_model(args, ModelSettings(temperature=0.5, decorrelation_weight=0.02))
+    assert model.config.decorrelation_weight == 0.02 and model.config.temperature == 0.5
+    expected = COLAForPreTraining.from_pretrained(pretrained).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -13,6 +14,7 @@ from hub_server import serving_hub
 from modeling_cola import SENTENCE_TRANSFORMERS_FILES, COLAConfig, COLAForPreTraining
 from run_scripts import run_pretraining
 from run_scripts.common.errors import UserError
+from run_scripts.pretraining import report
 from run_scripts.pretraining.checkpointing import RunState
 from run_scripts.pretraining.objectives import OBJECTIVES
 from run_scripts.pretraining.report import draw_plots
@@ -39,6 +41,21 @@ def test_similarities_are_drawn_where_there_are_any(tmp_path: Path, objective: s
     drawn = {path.stem for path in tmp_path.glob("*.png")}
     similarity = {"similarity_matrix"} if objective in ("contrastive", "triplet") else set()
     assert drawn == {"training_curves", "embedding_map"} | similarity
+
+
+def test_a_plot_that_cannot_be_drawn_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no such colour")
+
+    monkeypatch.setattr(report, "plot_similarity_matrix", fail)
+    model = COLAForPreTraining(COLAConfig(encoder="compact", compact_channels=8, hidden_size=32))
+    segments = torch.randn(2, 8, 96, 64)
+    held_out = HeldOutPairs({"input_values": segments[0], "positive_values": segments[1], "gaps": torch.rand(8)})
+    draw_plots(model, held_out, RunState(history=[{"step": 1, "loss": 1.0}]), 8, 1, tmp_path)
+    assert "similarity_matrix.png could not be drawn: RuntimeError: no such colour" in caplog.text
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"training_curves", "embedding_map"}
 
 
 def test_model_extractor_card_and_plots_are_pushed_in_one_commit(
