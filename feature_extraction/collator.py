@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .audio import load_audio
+from .errors import DataError
 from .feature_extraction_cola import COLAFeatureExtractor
 from .segments import random_segments
 
@@ -13,7 +14,7 @@ from .segments import random_segments
 class ClipDecoder:
     """
     A transform for `Dataset.with_transform` that decodes the audio of rows when they are asked for. It returns a
-    `waveform` and the `labels` of each row.
+    `waveform` and, where there are any, the `labels` of each row.
 
     Args:
         extractor ([`COLAFeatureExtractor`]):
@@ -40,10 +41,13 @@ class ClipDecoder:
         self.num_samples = None if num_frames is None else extractor.num_samples(num_frames)
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
-        return {
-            "waveform": [self._decode(clip) for clip in rows[self.audio_column]],
-            "labels": rows[self.label_column],
-        }
+        if self.audio_column not in rows:
+            raise DataError(
+                f"There is no column {self.audio_column!r}: name that of the audio as `audio_column`. The Trainer "
+                "removes it unless its `remove_unused_columns` is False."
+            )
+        labels = {"labels": rows[self.label_column]} if self.label_column in rows else {}
+        return {"waveform": [self._decode(clip) for clip in rows[self.audio_column]], **labels}
 
     def _decode(self, clip: Any) -> np.ndarray:
         if self.num_samples is None:
@@ -56,8 +60,8 @@ class ClipDecoder:
 
 class COLADataCollator:
     """
-    Makes a batch of rows that have a `waveform` and `labels`. The batch has `input_values`, `attention_mask` and
-    `labels`.
+    Makes a batch of rows that have a `waveform` and, for training, `labels`. The batch has `input_values`,
+    `attention_mask` and, if there are any, `labels`.
 
     Args:
         extractor ([`COLAFeatureExtractor`]):
@@ -70,4 +74,5 @@ class COLADataCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         waveforms = [row["waveform"] for row in rows]
         batch = self.extractor(waveforms, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
-        return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
+        labels = {"labels": torch.tensor([row["labels"] for row in rows])} if "labels" in rows[0] else {}
+        return {**batch, **labels}

@@ -64,8 +64,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
             of 1, which is the authors' normalisation, and clips of other lengths have the same level.
 
     Raises:
-        `ValueError`: if a size is below 1, a frame does not fit into the FFT, `padding_value` is not finite, or
-            `padding_side` is not `"right"`, since only the end of a clip can be padded.
+        `ValueError`: if a value is out of its range, a frame does not fit into the FFT, or `padding_side` is not
+            `"right"`, since only the end of a clip can be padded.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -99,6 +99,14 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
         if win_length > n_fft:
             raise ValueError(f"`win_length` is {win_length}, but a frame must fit into `n_fft`, which is {n_fft}.")
+        if not 0 <= fmin < fmax <= sampling_rate / 2:
+            raise ValueError(
+                f"`fmin` and `fmax` must be between 0 and half of `sampling_rate`, {sampling_rate / 2:g} Hz, got "
+                f"{fmin} and {fmax}."
+            )
+        for name, value in (("mel_floor", mel_floor), ("target_rms", target_rms)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"`{name}` must be above 0, got {value}.")
         if not math.isfinite(padding_value):
             raise ValueError(f"`padding_value` must be finite, got {padding_value}.")
         self.win_length = win_length
@@ -183,7 +191,10 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         if self.do_normalize:
             parts = torch.view_as_real(spectrum)
             parts = parts * parts  # as contiguous numbers; this is three times as fast as `abs`
-            magnitude = (parts[..., 0] + parts[..., 1]).sqrt()
+            power = parts[..., 0] + parts[..., 1]
+            if power.requires_grad:  # the square root has no finite gradient at 0
+                power = power.clamp_min(torch.finfo(power.dtype).tiny)
+            magnitude = power.sqrt()
         else:
             magnitude = spectrum.abs()  # the samples may be so large that their squares overflow
         return (magnitude @ mel_filters).clamp_min(self.mel_floor).log()
@@ -272,6 +283,8 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 f"`{self.__class__.__name__}()` ignores {', '.join(sorted(kwargs))}. Settings of the extractor, such "
                 "as `do_normalize`, are arguments of `from_pretrained`."
             )
+        if channel_axis not in (None, 0, 1, -1, -2):
+            raise ValueError(f"`channel_axis` must be 0 or 1, got {channel_axis}: it is an axis of each waveform.")
         if max_length is not None and max_length < 1:
             raise ValueError(f"`max_length` must be at least 1 frame, got {max_length}.")
         if truncation and max_length is None:

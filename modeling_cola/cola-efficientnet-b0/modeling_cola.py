@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -416,13 +416,18 @@ class COLAEncoder(nn.Module):
     def __init__(self, config: COLAConfig):
         super().__init__()
         self.backbone = build_backbone(config)
-        is_checked = isinstance(self.backbone, CHANNELS_LAST_NETWORKS)
-        self.memory_format = torch.channels_last if is_checked else torch.contiguous_format
         self.pooling_stages = config.pooling_stages
         self.pooling = COLAPooling(config, self._prune_backbone(config))
         self.num_features = self.pooling.num_features
         self.register_buffer("zero", torch.tensor(float(config.conv_padding_value)), persistent=False)
         self.gradient_checkpointing = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format of [`COLAPreTrainedModel.memory_format`]."""
+        # Not an attribute, which `torch.save` could not pickle.
+        is_checked = isinstance(self.backbone, CHANNELS_LAST_NETWORKS)
+        return torch.channels_last if is_checked else torch.contiguous_format
 
     @torch.no_grad()
     def _prune_backbone(self, config: COLAConfig) -> list[tuple[int, int]]:
@@ -530,21 +535,30 @@ class COLAPreTrainedModel(PreTrainedModel):
         self,
         save_directory: str | os.PathLike,
         is_main_process: bool = True,
-        *args: Any,
+        state_dict: dict[str, torch.Tensor] | None = None,
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Saves the model as Transformers does, and the two files that sentence-transformers reads."""
-        names = ("repo_id", "commit_message", "private", "create_pr")
+        """
+        Saves the model as Transformers does, and the two files that sentence-transformers reads. With `push_to_hub`,
+        the same is uploaded; the arguments of [`push_to_hub`] are taken as well.
+        """
+        names = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
         push_kwargs = {name: kwargs.pop(name) for name in names if name in kwargs} if push_to_hub else {}
-        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        # Transformers takes tensors out of the dict as it writes them.
+        own = None if state_dict is None else dict(state_dict)
+        super().save_pretrained(save_directory, is_main_process, own, **kwargs)
         if not is_main_process:
             return
         for name, content in SENTENCE_TRANSFORMERS_FILES.items():
             Path(save_directory, name).write_text(json.dumps(content, indent=2) + "\n")
         if push_to_hub:
             push_kwargs.setdefault("repo_id", Path(save_directory).name)
-            self.push_to_hub(token=kwargs.get("token"), **push_kwargs)
+            self._upload(
+                lambda folder: self.save_pretrained(folder, is_main_process, state_dict, **kwargs),
+                token=kwargs.get("token"),
+                **push_kwargs,
+            )
 
     def push_to_hub(
         self,
@@ -563,6 +577,32 @@ class COLAPreTrainedModel(PreTrainedModel):
         Uploads the model as Transformers does, with a card that says how to use it if the repository has none. The
         arguments are those of [`~transformers.utils.PushToHubMixin.push_to_hub`].
         """
+        return self._upload(
+            partial(self.save_pretrained, max_shard_size=max_shard_size),
+            repo_id,
+            commit_message=commit_message,
+            commit_description=commit_description,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            tags=tags,
+        )
+
+    def _upload(
+        self,
+        save: Callable[[str], None],
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        tags: list[str] | None = None,
+    ) -> CommitInfo:
+        """Uploads what `save` writes to a folder, and a card."""
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
@@ -573,7 +613,7 @@ class COLAPreTrainedModel(PreTrainedModel):
         except EntryNotFoundError:
             card = self._model_card(repo_id, [*(self.model_tags or []), *(tags or [])])
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            save(folder)
             card.save(Path(folder, "README.md"))
             return api.upload_folder(
                 repo_id=repo_id,
@@ -723,6 +763,11 @@ class COLAModel(COLAPreTrainedModel):
                 raise ValueError("`attention_mask` has padding before valid frames: pad recordings on the right.")
         if output_hidden_states is None:
             output_hidden_states = bool(self.config.output_hidden_states)
+        if self.training and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            logger.warning_once(
+                "The model is in training mode, in which BatchNorm normalises by the statistics of the batch and "
+                "changes its own, but no gradients are computed. To embed or to classify, call `model.eval()` first."
+            )
 
         windows, window_mask = self._windows(input_values, attention_mask)
         # The shapes of a graph must not depend on the values of the mask, so all windows are encoded at once. In
@@ -790,7 +835,7 @@ class COLAModel(COLAPreTrainedModel):
         # The amount is the same for all but very short recordings, so that an exported graph takes any length.
         silence = max(size - half, size - num_frames)
         padding_value = float(self.config.padding_value)
-        input_values = F.pad(input_values.to(self.dtype), (0, 0, 0, silence), value=padding_value)
+        input_values = F.pad(input_values.to(self.encoder.zero.dtype), (0, 0, 0, silence), value=padding_value)
         if attention_mask is None:
             attention_mask = input_values.new_ones(batch_size, num_frames, dtype=torch.long)
         lengths = attention_mask.sum(-1, keepdim=True)
@@ -1032,7 +1077,7 @@ class COLAForPreTraining(COLAPreTrainedModel):
         segments = torch.cat([input_values, positive_values])
         outputs = self.cola(segments, mask, output_hidden_states, return_dict=True)
         # In mixed precision the projections are in half precision, in which similar segments would have equal logits.
-        anchors, positives = self.projection(outputs.pooler_output).to(self.dtype).chunk(2)
+        anchors, positives = self.projection(outputs.pooler_output).to(self.cola.encoder.zero.dtype).chunk(2)
 
         candidates, offset, share = gather_from_processes(positives) if gather_positives else (positives, 0, 1.0)
         with torch.autocast(segments.device.type, enabled=False):

@@ -48,37 +48,45 @@ def load_config(checkpoint: str | os.PathLike, **kwargs: Any) -> COLAConfig:
         return COLAConfig.from_pretrained(checkpoint, **kwargs)
 
 
-def load_checkpoint(cls: type[Model], checkpoint: str | os.PathLike, **kwargs: Any) -> Model:
+def load_checkpoint(cls: type[Model], checkpoint: str | os.PathLike, with_head: bool = False, **kwargs: Any) -> Model:
     """
-    Loads a model whose encoder must be all in the checkpoint. A head that is not in it, or that has another size,
-    starts with random weights.
+    Loads a model in float32, whose encoder must be all in the checkpoint. A head that is not in it, or that has
+    another size, starts with random weights, unless the checkpoint must have that, too.
 
     Args:
         cls (`type`):
             The class of the model.
         checkpoint (`str` or `os.PathLike`):
             A folder, or the name of a model on the Hub.
+        with_head (`bool`, *optional*, defaults to `False`):
+            Whether the head must be in the checkpoint as well.
         **kwargs:
             Values of the configuration that take the place of the checkpoint's.
 
     Raises:
-        [`UserError`]: If there is no such checkpoint, if it is of another kind of model, if weights of the encoder are
-            missing or of another shape, or if any are not finite. The message names them.
+        [`UserError`]: If there is no such checkpoint, if it is of another kind of model, if weights that it must have
+            are missing or of another shape, or if any are not finite. The message names them.
     """
     config = load_config(checkpoint, **kwargs)
     try:
         model, loaded = cls.from_pretrained(
-            checkpoint, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+            checkpoint,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
     except (OSError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"The weights of the checkpoint {checkpoint} cannot be loaded: {reason}") from error
-    prefix = "" if cls.base_model_prefix not in model._modules else f"{cls.base_model_prefix}."
+    is_encoder = with_head or cls.base_model_prefix not in model._modules
+    prefix = "" if is_encoder else f"{cls.base_model_prefix}."
     names = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
     if lacking := sorted(name for name in names if name.startswith(prefix)):
+        parts = f"the encoder {config.encoder!r}{' and the head' * with_head}"
         message = (
-            f"The weights of the checkpoint {checkpoint} are not those of the encoder {config.encoder!r} in its "
-            f"config.json: {len(lacking)} are missing or of another shape ({_list(lacking)})"
+            f"The weights of the checkpoint {checkpoint} are not those of {parts} in its config.json: {len(lacking)} "
+            f"are missing or of another shape ({_list(lacking)})"
         )
         if unknown := sorted(loaded["unexpected_keys"]):
             message += f", and {len(unknown)} have other names ({_list(unknown)})"

@@ -86,7 +86,7 @@ def write_browser_page(args: DemoArguments) -> str:
             page |= describe_map(index, chosen, index_folder, folder, args.copy_audio)
             _write_index(sound / "index.js", index, chosen)
         if classifier is not None:
-            model = load_checkpoint(COLAForAudioClassification, classifier)
+            model = load_checkpoint(COLAForAudioClassification, classifier, with_head=True)
             graphs["classifier"] = ClassifierGraph(model, load_extractor(classifier))
         models = {name: [_export(graph.eval(), sound / "model.onnx")] for name, graph in graphs.items()}
         _write_script(sound / "models.js", **models)

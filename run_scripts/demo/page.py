@@ -7,7 +7,6 @@ import gradio as gr
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from transformers import BatchFeature
 
 from feature_extraction import BadClipError, COLAFeatureExtractor, load_audio
 from run_scripts.common.checkpoints import load_config, load_extractor
@@ -68,7 +67,7 @@ class Demo:
         features = self.extractor(waveform, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         rows = [[f"{hit['similarity']:.3f}", name_row(hit, shorten(hit["path"])), hit.get("label")] for hit in hits]
         picture = timeline or draw(features["input_values"][0].T.numpy(), self.extractor)
-        return hits, rows, self.classify(features), events, picture
+        return hits, rows, self.classify(waveform), events, picture
 
     def find_similar(self, path: str) -> list[dict[str, Any]]:
         if self.index is None:
@@ -76,10 +75,11 @@ class Demo:
         return self.index.search(embed_files(self.model, self.extractor, [path])[0], self.top_k)
 
     @torch.inference_mode()
-    def classify(self, features: BatchFeature) -> dict[str, float] | None:
+    def classify(self, waveform: np.ndarray) -> dict[str, float] | None:
         if self.detector is None:
             return None
-        classifier = self.detector.model
+        classifier, extractor = self.detector.model, self.detector.extractor
+        features = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")
         scores = to_scores(classifier(**features.to(classifier.device)).logits[0], classifier.config)
         return {classifier.config.id2label[i]: float(score) for i, score in enumerate(scores)}
 

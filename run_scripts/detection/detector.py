@@ -121,7 +121,9 @@ class Detector:
                     "run_classification.py, and name its folder."
                 )
             self.extractor = load_extractor(checkpoint)
-            model = load_checkpoint(COLAForAudioClassification, checkpoint).eval()
+            # Each window is encoded as a whole, wherever the model itself would cut it.
+            hop = config.window_size
+            model = load_checkpoint(COLAForAudioClassification, checkpoint, with_head=True, window_hop=hop).eval()
         self.model = model.to(find_device())
         self.window_samples, self.hop = self.extractor.num_samples(config.window_size), self._hop_samples()
         names = [config.id2label[i] for i in range(config.num_labels)]

@@ -59,7 +59,7 @@ def encode_waveforms(
     model: COLAModel, extractor: COLAFeatureExtractor, waveforms: list[np.ndarray] | torch.Tensor
 ) -> COLAModelOutput:
     """Computes features and the output of a model, on its device, for a batch of waveforms at the extractor's rate."""
-    return model(**extractor(waveforms, extractor.sampling_rate, return_tensors="pt", device=model.device))
+    return model.base_model(**extractor(waveforms, extractor.sampling_rate, return_tensors="pt", device=model.device))
 
 
 def name_kind(checkpoint: str) -> str:

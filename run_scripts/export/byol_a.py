@@ -35,7 +35,13 @@ def convert_byol_a(path: Path) -> COLAModel:
     with as_user_error(f"{path} is not a file of PyTorch weights"):
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
-        weights = {match[1]: value for name, value in state.items() if (match := PARAMETER.search(name))}
+        names = [(match[1], name) for name in state if (match := PARAMETER.search(name))]
+        weights = {short: state[name] for short, name in names}
+    if len(weights) < len(names):
+        raise UserError(
+            f"{path} has the weights of several networks, such as {names[0][1]} and "
+            f"{next(name for short, name in names[1:] if short == names[0][0])}: save the state dict of one of them."
+        )
     try:
         channels = len(weights["features.0.weight"])
         hidden_size, pooling_hidden_size = weights["fc.3.weight"].shape

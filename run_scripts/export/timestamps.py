@@ -57,7 +57,9 @@ class TimestampEmbedder(nn.Module):
         # Silence is added to the frames: in the waveform it would change the loudness to which that is normalised.
         frames = self.features(audio)["input_values"]
         frames = F.pad(frames, (0, 0, self.half, num_frames), value=config.padding_value)[:, :num_frames]
-        embed = self._pool_feature_maps if config.encoder == "compact" else self._encode_windows
+        # The feature maps of whole recordings have those of each window if the network's stride divides its length.
+        is_divided = config.encoder == "compact" and config.window_size % 8 == 0
+        embed = self._pool_feature_maps if is_divided else self._encode_windows
         samples = self.first_centre + self.hop_samples * torch.arange(num_windows, device=audio.device)
         with folded_batch_norm(self.model):
             embeddings = embed(frames).float()

@@ -12,7 +12,7 @@ from datasets import DatasetDict, IterableDatasetDict
 
 from feature_extraction import COLAFeatureExtractor
 from modeling_cola import COLAConfig, COLAForPreTraining, COLAModel, COLAPreTrainedModel
-from run_scripts.common.checkpoints import load_checkpoint, load_extractor
+from run_scripts.common.checkpoints import load_checkpoint, load_config, load_extractor
 from run_scripts.common.errors import UserError, as_user_error
 from run_scripts.common.hub import create_hub_repository
 from run_scripts.common.lock import locked
@@ -93,7 +93,9 @@ def build_model(
             f"--{', --'.join(of_model)}."
         )
     else:
-        model = load_checkpoint(objective, args.model_name_or_path, **chosen)
+        # As in a new model, the windows of a segment follow one another.
+        window_hop = load_config(args.model_name_or_path).window_size
+        model = load_checkpoint(objective, args.model_name_or_path, window_hop=window_hop, **chosen)
         extractor = load_extractor(args.model_name_or_path)
     if args.teacher_name_or_path is not None:
         model.set_teacher(load_checkpoint(COLAModel, args.teacher_name_or_path))

@@ -6,7 +6,7 @@ import soundfile
 import torch
 from datasets import Audio, ClassLabel, Dataset
 
-from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor, load_audio_dataset
+from feature_extraction import ClipDecoder, COLADataCollator, COLAFeatureExtractor, DataError, load_audio_dataset
 from helpers import encode
 
 
@@ -84,6 +84,14 @@ def test_collator(dataset, extractor):
     assert batch["labels"].tolist() == [0, 1, 0] and batch["labels"].dtype == torch.int64
     expected = extractor([row["waveform"] for row in rows], sampling_rate=RATE, return_tensors="pt")
     assert torch.equal(batch["input_values"], expected["input_values"])
+
+
+def test_clips_without_labels(dataset, extractor):
+    rows = dataset.remove_columns("label").with_transform(ClipDecoder(extractor))
+    assert set(rows[0]) == {"waveform"}
+    assert set(COLADataCollator(extractor)([rows[0], rows[1]])) == {"input_values", "attention_mask"}
+    with pytest.raises(DataError, match="no column 'sound'.* `remove_unused_columns` is False"):
+        dataset.with_transform(ClipDecoder(extractor, audio_column="sound"))[0]
 
 
 def test_collator_with_several_labels_a_clip(extractor):

@@ -590,3 +590,34 @@ def test_two_waveforms_that_may_be_stereo_are_warned_of(caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         COLAFeatureExtractor()(np.ones((2, 16001)), sampling_rate=16000)
     assert "pass `channel_axis=0` to average its channels" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampling_rate": 8000}, "`fmin` and `fmax` must be between 0 and half of `sampling_rate`, 4000 Hz"),
+        ({"fmin": -1}, "`fmin` and `fmax` must be"),
+        ({"target_rms": 0}, "`target_rms` must be above 0"),
+        ({"mel_floor": 0}, "`mel_floor` must be above 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        COLAFeatureExtractor(**settings)
+
+
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_gradients_are_finite_where_there_is_silence(do_normalize):
+    extractor = COLAFeatureExtractor(do_normalize=do_normalize)
+    clip = torch.cat([torch.from_numpy(noise(9000)), torch.zeros(2000), torch.from_numpy(noise(4000))])
+    clip.requires_grad_()
+    values = extractor([clip, noise(30000)], sampling_rate=RATE, return_tensors="pt")["input_values"]
+    values.sum().backward()
+    assert torch.isfinite(clip.grad).all() and clip.grad[:9000].abs().min() > 0
+    expected = extractor([clip.detach(), noise(30000)], sampling_rate=RATE, return_tensors="pt")["input_values"]
+    torch.testing.assert_close(values.detach(), expected, rtol=0, atol=1e-5)
+
+
+def test_another_channel_axis_is_refused(extractor):
+    with pytest.raises(ValueError, match="`channel_axis` must be 0 or 1, got 5"):
+        extractor(np.zeros((2, 16000)), sampling_rate=RATE, channel_axis=5)

@@ -1,10 +1,13 @@
 """Gradients, and gradient checkpointing."""
 
+import copy
+
 import pytest
 import torch
+from transformers.utils import logging
 
 from model_helpers import batch_for, build, classes, encoders, loss_of, tiny_config
-from modeling_cola import COLAForPreTraining
+from modeling_cola import COLAForPreTraining, COLAModel
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
@@ -81,3 +84,32 @@ def test_encoder_without_gradient_checkpointing_is_an_error_that_names_it(cls, e
         model.gradient_checkpointing_enable()
     assert not model.is_gradient_checkpointing
     model.gradient_checkpointing_disable()  # is no error
+
+
+def test_training_mode_without_gradients_is_reported(caplog):
+    """As in a pipeline with the model that the Trainer leaves behind."""
+    logger = logging.get_logger("modeling_cola.modeling_cola")
+    logger.warning_once.cache_clear()
+    logger.propagate = True
+    caplog.set_level("WARNING")
+    model, inputs = build(), batch_for(COLAModel)
+    with torch.no_grad():
+        model(**inputs)
+    model.train()(**inputs)
+    assert "training mode" not in caplog.text
+    with torch.no_grad():
+        model(**inputs)
+    assert "call `model.eval()` first" in caplog.text
+
+
+@classes
+def test_replicas_of_data_parallel_run(cls):
+    """`DataParallel` copies a model without its parameters, which are attributes of the copy."""
+    model, inputs = build(cls), batch_for(cls)
+    replica = copy.deepcopy(model)
+    for module in replica.modules():
+        parameters, module._parameters = module._parameters, {}
+        for name, parameter in parameters.items():
+            vars(module)[name] = parameter
+    assert not list(replica.parameters())
+    torch.testing.assert_close(replica(**inputs).to_tuple(), model(**inputs).to_tuple())

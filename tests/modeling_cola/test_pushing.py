@@ -65,3 +65,16 @@ WITHOUT_TIMM = """
 
 def test_a_missing_dependency_is_named(tmp_path: Path):
     run_script(WITHOUT_TIMM, tmp_path, str(ROOT / "modeling_cola" / "cola-compact"), HF_HOME=str(tmp_path / "home"))
+
+
+def test_what_is_saved_is_what_is_pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = build(COLAForAudioClassification)
+    halved = {name: value / 2 for name, value in model.state_dict().items()}
+    with serving_hub(monkeypatch) as hub:
+        arguments = {"push_to_hub": True, "repo_id": "user/model", "token": "token", "tags": ["birds"]}
+        model.save_pretrained(tmp_path, state_dict=halved, variant="halved", max_shard_size="10KB", **arguments)
+    (commit,) = hub.commits
+    names = {path.name for path in tmp_path.glob("*.safetensors")}
+    assert len(names) > 1 and names == {name for name in commit if name.endswith(".safetensors")}
+    assert all((tmp_path / name).read_bytes() == commit[name] for name in names)
+    assert "birds" in ModelCard(commit["README.md"].decode()).data.tags

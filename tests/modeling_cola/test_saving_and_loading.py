@@ -222,3 +222,14 @@ def test_remote_code_saved_again(remote):
     assert set(again["auto_map"]) == {"AutoConfig", *AUTO_CLASSES}
     names = {path.name for path in (remote["folder"] / "again").iterdir()}
     assert {"configuration_cola.py", "modeling_cola.py", "feature_extraction_cola.py"} <= names
+
+
+@classes
+@encoders
+def test_a_whole_model_is_saved_by_torch(tmp_path, cls, encoder):
+    model = build(cls, encoder)
+    torch.save(model, tmp_path / "model.pt")
+    inputs = batch_for(cls)
+    with torch.no_grad():
+        outputs, expected = torch.load(tmp_path / "model.pt", weights_only=False)(**inputs), model(**inputs)
+    torch.testing.assert_close(outputs.to_tuple(), expected.to_tuple(), rtol=0, atol=0)

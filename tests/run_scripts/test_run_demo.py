@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from browser import browser  # noqa: F401
+from feature_extraction import COLAFeatureExtractor
 from model_helpers import run_script
 from run_scripts import run_demo
 from run_scripts.demo.arguments import DemoArguments
@@ -52,6 +53,9 @@ def test_a_classifier_tells_when_each_class_is_heard(classifier: Path, tones: Pa
     *_, classes, events, picture = demo.analyse(str(tones / "high" / "3.wav"))
     assert set(classes) == {"dog", "cat", "cow"} and sum(classes.values()) == pytest.approx(1)
     assert events[0][0] == "0.0" and events[-1][1] == "2.0" and {event[2] for event in events} <= set(classes)
+    # The classifier's features are its own, whatever clips are searched by.
+    demo.extractor = COLAFeatureExtractor(do_normalize=False)
+    assert demo.analyse(str(tones / "high" / "3.wav"))[2] == classes
     spectrogram, scores = picture.axes
     assert scores.get_xlim() == (0, 2) and len(scores.get_yticklabels()) == len({event[2] for event in events})
     assert Demo(DemoArguments()).analyse(str(tones / "high" / "3.wav"))[2:4] == (None, [])

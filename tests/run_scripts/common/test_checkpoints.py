@@ -91,6 +91,19 @@ def test_a_head_that_is_not_there_starts_anew(checkpoint: Path, cls: type, tmp_p
     assert_same_weights(load_checkpoint(COLAModel, tmp_path / "trained"), model.cola)  # and the head is left out
 
 
+def test_a_head_may_be_required(checkpoint: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="are not those of the encoder 'compact' and the head in its config.json: 2"):
+        load_checkpoint(COLAForAudioClassification, checkpoint, with_head=True)
+    build(COLAForAudioClassification).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="of another shape .classifier.bias, classifier.weight"):
+        load_checkpoint(COLAForAudioClassification, tmp_path, with_head=True, id2label={0: "a", 1: "b"})
+
+
+def test_weights_in_half_precision_are_loaded_in_float32(checkpoint: Path):
+    COLAModel.from_pretrained(checkpoint, dtype=torch.bfloat16).save_pretrained(checkpoint)
+    assert load_checkpoint(COLAForAudioClassification, checkpoint).dtype == torch.float32
+
+
 def test_a_classifier_of_other_classes_keeps_its_encoder(tmp_path: Path):
     build(COLAForAudioClassification).save_pretrained(tmp_path)
     model = load_checkpoint(COLAForAudioClassification, tmp_path, id2label={0: "a", 1: "b"})

@@ -146,7 +146,7 @@ def test_times_are_right_to_half_a_hop(precise_classifier: str, hop: float):
     assert events[0].start == 0 and events[-1].end == 24.0
 
 
-def test_scores_are_those_of_the_classifier_for_each_window(classifier: str):
+def test_scores_are_those_of_the_classifier_for_each_window(classifier: str, tmp_path: Path):
     recording = record(SCENE[:1], 7.0)
     timeline = detect(classifier, recording, hop=0.48, silence=200, smoothing=1)
     model = COLAForAudioClassification.from_pretrained(classifier).eval()
@@ -158,6 +158,11 @@ def test_scores_are_those_of_the_classifier_for_each_window(classifier: str):
     np.testing.assert_allclose(timeline.scores, torch.stack(logits).softmax(-1), atol=1e-5)
     np.testing.assert_allclose(timeline.edges[1:-1], 0.4875 + 0.48 * np.arange(len(starts))[:-1] + 0.24)
     assert (timeline.edges[0], timeline.edges[-1]) == (0.0, 7.0)
+    model.config.window_hop = 24  # the detector cuts windows itself
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    overlapping = detect(str(tmp_path), recording, hop=0.48, silence=200, smoothing=1)
+    np.testing.assert_allclose(overlapping.scores, timeline.scores, atol=1e-6)
 
 
 def test_loudness_makes_no_difference(classifier: str):
@@ -296,6 +301,16 @@ def test_a_checkpoint_without_a_head_is_refused():
         Detector(str(CHECKPOINT), EventArguments())
     with pytest.raises(ValueError, match="There is no checkpoint nowhere/"):
         Detector("nowhere/", EventArguments())
+
+
+def test_a_checkpoint_whose_head_is_missing_is_refused(tmp_path: Path):
+    build(COLAForAudioClassification).cola.save_pretrained(tmp_path)
+    config = build(COLAForAudioClassification).config
+    config.architectures = ["COLAForAudioClassification"]
+    config.save_pretrained(tmp_path)
+    COLAFeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="are not those of the encoder 'compact' and the head in its config.json"):
+        Detector(str(tmp_path), EventArguments())
 
 
 def test_a_regression_is_refused(tmp_path: Path):

@@ -57,3 +57,11 @@ def test_other_weights_are_an_error_that_names_what_is_missing(tmp_path: Path):
 def test_a_missing_file_is_an_error_that_names_both_kinds(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="neither a file .*ckpt_1 nor a file .*ckpt_1.index"):
         main(["--checkpoint", str(tmp_path / "ckpt_1"), "--output_dir", str(tmp_path / "converted")])
+
+
+def test_weights_of_several_networks_are_an_error(tmp_path: Path):
+    state = Reference().state_dict()
+    both = {f"{network}.{name}": value for network in ("online", "target") for name, value in state.items()}
+    torch.save(both, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="several networks, such as online.features.0.weight and target.features.0.w"):
+        main(["--checkpoint", str(tmp_path / "weights.pth"), "--output_dir", str(tmp_path / "converted")])

@@ -44,6 +44,13 @@ def test_timestamps_are_regular_and_cover_the_audio(
     assert seconds < 0.01 or 1000 * seconds - 40 < timestamps[0, -1] <= 1000 * seconds
 
 
+def test_windows_that_the_stride_does_not_divide_are_encoded_one_by_one(tmp_path: Path):
+    build(window_size=100, window_hop=100).save_pretrained(tmp_path)
+    COLAFeatureExtractor(min_frames=100).save_pretrained(tmp_path)
+    embeddings, timestamps = get_timestamp_embeddings(noise(1.07), hear.load_model(str(tmp_path)))
+    assert embeddings.shape[:2] == timestamps.shape and timestamps.shape[1] == 27
+
+
 def test_a_sound_is_where_its_timestamps_say(model: HearModel):
     audio = torch.zeros(1, 80000)
     audio[0, 40000:41600] = noise(0.1, count=1)  # from 2.5 to 2.6 s

@@ -107,5 +107,6 @@ def test_the_loss_may_be_set_for_a_checkpoint(pretrained: Path):
     args = PretrainingArguments("out", model_name_or_path=str(pretrained))
     model, _ = build_model(args, ModelSettings(temperature=0.5, decorrelation_weight=0.02))
     assert model.config.decorrelation_weight == 0.02 and model.config.temperature == 0.5
+    assert model.config.window_hop == model.config.window_size
     expected = COLAForPreTraining.from_pretrained(pretrained).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
