@@ -15,7 +15,7 @@ QUICKSTART_FLAGS := $(if $(DATA),--data "$(DATA)") --seed $(SEED)
 
 .PHONY: help install quickstart pretrain-synthetic-first pretrain-synthetic pretrain-base-first \
 	pretrain-base-second pretrain-base-third pretrain-base \
-	pretrain-best pretrain-paper pretrain-recordings pretrain-b0-first pretrain-b0-second pretrain-b0 checkpoints demo \
+	pretrain-best pretrain-paper pretrain-recordings pretrain-b0-first pretrain-b0-second pretrain-b0-third pretrain-b0 checkpoints demo \
 	benchmark benchmark-speed gpu-check test test-slow test-extras style quality precommit release-check \
 	publish-checkpoint publish-space publish-package clean
 
@@ -27,7 +27,7 @@ help:
 	@echo "make pretrain-paper DATA=audio  pre-train the paper's encoder, EfficientNet-B0"
 	@echo "make pretrain-base              pre-train cola-base in the same way"
 	@echo "make pretrain-recordings SHARDS=audio   pre-train a base encoder on the shards of docs/training_data.md"
-	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0 by distillation from that"
+	@echo "make pretrain-b0 SHARDS=audio   pre-train cola-efficientnet-b0 by distillation from that, and by itself"
 	@echo "    ... TASKS=folder SEED=1     then evaluate it on labelled clips; another seed"
 	@echo "make benchmark TASKS=folder     evaluate the checkpoints on labelled clips, and write the tables of the cards"
 	@echo "make demo INDEX=folder          open a page that searches a folder of embedded clips"
@@ -96,20 +96,24 @@ pretrain-best pretrain-paper: install
 	$(MEASURE)
 
 # A base encoder on recordings, on the shards that docs/training_data.md tells how to make, and
-# modeling_cola/cola-efficientnet-b0, which learns from it in two runs, the second with the clips in another order, and
-# from cola-compact in a third run, on synthetic sounds.
+# modeling_cola/cola-efficientnet-b0: it learns from that encoder in two runs, the second with the clips in another
+# order, from cola-compact in a third, on synthetic sounds, and then by itself, from pairs of such sounds.
 pretrain-recordings: FLAGS := $(BASE) --max_steps 3000
 DISTILL := --objective distillation --per_device_train_batch_size 16
 RECORDED = $(DISTILL) --teacher_name_or_path outputs/pretrain-recordings-seed$(SEED) --max_distance inf --max_steps 8000
 pretrain-b0-first: FLAGS = $(RECORDED) --encoder efficientnet_b0 --pooling max --learning_rate 3e-3
 pretrain-b0-second: FLAGS = $(RECORDED) $(call AFTER,pretrain-b0-first) \
 	--learning_rate 2e-3 --seed $(NEXT_SEED)
-pretrain-b0: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 13600 \
+pretrain-b0-third: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 13600 \
 	$(call AFTER,pretrain-b0-second) --learning_rate 2e-3
-pretrain-b0-first pretrain-b0-second: MEASURE :=
+pretrain-b0: FLAGS = $(call AFTER,pretrain-b0-third) --decorrelation_weight 0.02 --learning_rate 1e-3 --bf16 \
+	--max_steps 400 --seed $(NEXT_SEED)
+pretrain-b0-first pretrain-b0-second pretrain-b0-third: MEASURE :=
 pretrain-b0-first: pretrain-recordings
 pretrain-b0-second: pretrain-b0-first
-pretrain-b0: pretrain-b0-second
+pretrain-b0-third: pretrain-b0-second
+pretrain-b0: pretrain-b0-third
+pretrain-b0-third pretrain-b0:
 	$(PRETRAIN)
 	$(MEASURE)
 pretrain-recordings pretrain-b0-first pretrain-b0-second: install

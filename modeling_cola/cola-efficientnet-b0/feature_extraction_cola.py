@@ -86,6 +86,9 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
         target_rms: float = 0.008,
         **kwargs: Any,
     ):
+        for name, value in (("mel_floor", mel_floor), ("target_rms", target_rms)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"`{name}` must be above 0, got {value}.")
         if padding_value is None:
             padding_value = math.log(mel_floor)
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
@@ -104,9 +107,6 @@ class COLAFeatureExtractor(SequenceFeatureExtractor):
                 f"`fmin` and `fmax` must be between 0 and half of `sampling_rate`, {sampling_rate / 2:g} Hz, got "
                 f"{fmin} and {fmax}."
             )
-        for name, value in (("mel_floor", mel_floor), ("target_rms", target_rms)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"`{name}` must be above 0, got {value}.")
         if not math.isfinite(padding_value):
             raise ValueError(f"`padding_value` must be finite, got {padding_value}.")
         self.win_length = win_length

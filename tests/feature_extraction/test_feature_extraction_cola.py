@@ -613,7 +613,7 @@ def test_gradients_are_finite_where_there_is_silence(do_normalize):
     clip.requires_grad_()
     values = extractor([clip, noise(30000)], sampling_rate=RATE, return_tensors="pt")["input_values"]
     values.sum().backward()
-    assert torch.isfinite(clip.grad).all() and clip.grad[:9000].abs().min() > 0
+    assert torch.isfinite(clip.grad).all() and clip.grad[1:9000].abs().min() > 0
     expected = extractor([clip.detach(), noise(30000)], sampling_rate=RATE, return_tensors="pt")["input_values"]
     torch.testing.assert_close(values.detach(), expected, rtol=0, atol=1e-5)
 
