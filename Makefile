@@ -106,7 +106,7 @@ pretrain-b0-second: FLAGS = $(RECORDED) $(call AFTER,pretrain-b0-first) \
 	--learning_rate 2e-3 --seed $(NEXT_SEED)
 pretrain-b0-third: FLAGS = $(DISTILL) --teacher_name_or_path modeling_cola/cola-compact --max_steps 13600 \
 	$(call AFTER,pretrain-b0-second) --learning_rate 2e-3
-pretrain-b0: FLAGS = $(call AFTER,pretrain-b0-third) --decorrelation_weight 0.02 --learning_rate 1e-3 --bf16 \
+pretrain-b0: FLAGS = $(call AFTER,pretrain-b0-third) --decorrelation_weight 0.02 --learning_rate 1e-3 \
 	--max_steps 400 --seed $(NEXT_SEED)
 pretrain-b0-first pretrain-b0-second pretrain-b0-third: MEASURE :=
 pretrain-b0-first: pretrain-recordings
