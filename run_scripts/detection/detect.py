@@ -65,7 +65,9 @@ def detect_sounds(args: DetectionArguments, event_args: EventArguments) -> Path:
             if summary.num_recordings <= args.max_plots:
                 path = folder / PLOTS / f"{name}.png"
                 with optional_plot(path):
-                    plot_timeline(timeline, clip.audio, detector.extractor, args.threshold, path, Path(clip.name).name)
+                    plot_timeline(
+                        timeline, clip.audio, detector.extractor, event_args.threshold, path, Path(clip.name).name
+                    )
         write_skipped(folder, notes)
         if summary.num_recordings == 0:
             raise nothing_usable(folder, notes)

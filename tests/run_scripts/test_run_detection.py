@@ -88,7 +88,7 @@ def test_without_events_the_tables_have_no_rows(classifier: Path, tmp_path: Path
 
 def test_where_no_recording_can_be_used_an_error_says_so(classifier: Path, tmp_path: Path):
     (tmp_path / "bad.wav").write_text("not audio")
-    with pytest.raises(ValueError, match="No recording could be used: .*skipped.tsv lists the reasons"):
+    with pytest.raises(ValueError, match="No clip could be used: .*skipped.tsv lists the reasons"):
         run(tmp_path / "bad.wav", classifier, tmp_path / "out")
 
 

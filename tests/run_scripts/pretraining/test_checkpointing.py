@@ -161,7 +161,7 @@ def test_an_output_folder_that_cannot_be_written_is_named_early(tones: Path, tmp
 
 def test_a_disk_without_room_is_told_of_early(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12 - 10**6, 10**6))
-    with pytest.raises(OSError, match=r"1 MB free, but 3 checkpoints take \d+ MB"):
+    with pytest.raises(OSError, match=r"1.0 MB free, but 3 checkpoints take [0-9.]+ MB"):
         run_pretraining.main(pretraining_arguments(tones, tmp_path))
 
 
